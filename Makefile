@@ -1,0 +1,51 @@
+# What a developer of roost needs, one word each. `make help` lists it; longer steps live in scripts/.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+
+ADDRESS          ?= 127.0.0.1:8000
+INTERNAL_ADDRESS ?= 127.0.0.1:8001
+FUZZ_TIME        ?= 30s
+
+export ADDRESS INTERNAL_ADDRESS FUZZ_TIME
+
+.PHONY: help build run test lint fmt fuzz loadtest profile bench million soak clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## static bin/roost and bin/roost-load
+	@scripts/build.sh
+
+run: build ## start the gateway for development and print the address of its page (ADDRESS=, INTERNAL_ADDRESS=)
+	@scripts/run.sh
+
+test: ## everything: lint, unit, race, fuzz, benchmarks module, cross builds, browser (CI=true: no step may be skipped)
+	@scripts/test.sh
+
+lint: ## gofmt, go vet, staticcheck, room table and size limits
+	@scripts/lint.sh
+
+fmt: ## format all Go files
+	@gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+fuzz: ## fuzz each target in turn (FUZZ_TIME=30s each)
+	@scripts/fuzz.sh
+
+loadtest: build ## load a fresh gateway and write out/loadtest.html (CONNECTIONS=, DURATION=)
+	@scripts/loadtest.sh
+
+profile: build ## CPU and heap profiles under load, their tops printed, files in out/
+	@scripts/profile.sh
+
+bench: ## roost beside its peers, side by side; writes benchmarks/results
+	@scripts/bench.sh
+
+million: build ## a million idle connections on one process (minutes; needs 16 GiB)
+	@benchmarks/million/run.sh
+
+soak: build ## connections that come and go under load (DURATION=10m)
+	@scripts/soak.sh
+
+clean: ## remove what the targets above produced
+	@rm -rf bin out benchmarks/.work web/test/node_modules

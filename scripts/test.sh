@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Everything that shows roost is right, on a fresh machine. All steps run, also after a failure; the table at the end
+# says how long each took. A step that cannot run here is named, and with CI=true it is a failure.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+need_go
+
+summary=()
+failed=0
+
+# step NAME COMMAND... runs one step and notes its outcome and duration.
+step() {
+	local name=$1 began=$SECONDS outcome=ok
+	shift
+	printf '\n==> %s: %s\n' "$name" "$*"
+	"$@" || {
+		outcome=FAILED
+		failed=1
+	}
+	printf '<== %s: %s, %d s\n' "$name" "$outcome" $((SECONDS - began))
+	summary+=("$(printf '%-22s %-7s %5d s' "$name" "$outcome" $((SECONDS - began)))")
+}
+
+# skip NAME REASON notes a step that cannot run here.
+skip() {
+	printf '\n==> %s: skipped, %s\n' "$1" "$2"
+	summary+=("$(printf '%-22s %-7s %s' "$1" skipped "$2")")
+	[[ ${CI:-} != true ]] || failed=1
+}
+
+cross_builds() {
+	local system
+	for system in darwin windows; do
+		echo "GOOS=$system go build ./..."
+		GOOS=$system CGO_ENABLED=0 go build ./... || return 1
+	done
+}
+
+browser_tests() {
+	npm --prefix web/test ci --no-audit --no-fund && npm --prefix web/test test
+}
+
+step build scripts/build.sh
+step lint scripts/lint.sh
+step unit go test -timeout 5m ./...
+if need_command gcc gcc libc6-dev; then
+	step race go test -race -timeout 10m ./...
+	step benchmarks go -C benchmarks test -timeout 5m ./...
+else
+	skip race "the race detector needs gcc"
+	skip benchmarks "the C floor needs gcc"
+fi
+# Counted, not timed: with a deadline the fuzzer now and then fails a target for being stopped.
+step fuzz env FUZZ_TIME=50000x scripts/fuzz.sh
+step cross-build cross_builds
+if ! command -v npm >/dev/null; then
+	skip browser "node and npm are missing"
+elif need_command chromium chromium; then
+	step browser browser_tests
+else
+	skip browser "chromium is missing"
+fi
+
+printf '\n%s\n' "Summary" "${summary[@]}" "total $SECONDS s"
+exit $failed
