@@ -1,0 +1,31 @@
+#!/bin/busybox sh
+# Process 1 of the guest: raises every limit that stands between one machine and two million descriptors, runs the
+# measurement, powers off.
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys /dev /tmp
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+ip link set lo up
+
+set_sysctl() { sysctl -q -w "$1" || echo "million: cannot set $1"; }
+set_sysctl fs.nr_open=3000000
+set_sysctl fs.file-max=6000000
+set_sysctl net.ipv4.ip_local_port_range="1024 65535"
+set_sysctl net.core.somaxconn=65535
+set_sysctl net.ipv4.tcp_max_syn_backlog=65535
+set_sysctl net.core.netdev_max_backlog=100000
+set_sysctl net.ipv4.tcp_mem="1000000 2000000 3000000"
+set_sysctl net.ipv4.tcp_rmem="4096 4096 262144"
+set_sysctl net.ipv4.tcp_wmem="4096 4096 262144"
+ulimit -n 2500000
+
+# The second serial port takes the records as they are: no echo, no CR before LF.
+stty -F /dev/ttyS1 raw -echo
+set --
+while IFS= read -r argument; do set -- "$@" "$argument"; done </arguments
+guest measure --out /dev/ttyS1 "$@"
+echo "million: measurement ended with code $?"
+sync
+poweroff -f

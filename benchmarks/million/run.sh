@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Shows a million idle WebSocket connections on one gateway process, with pings on, then an echo sample and one
+# broadcast to all of them, and writes benchmarks/results/<date>-million.{md,json,svg}.
+#
+# It runs natively where the descriptor limit and the memory allow, otherwise in a QEMU guest: Debian's cloud kernel,
+# a busybox initramfs and the static binaries. The guest has no disk and no network; what it measures leaves through
+# its second serial port, line by line, so that a guest that dies has still told what it saw.
+set -euo pipefail
+
+usage() {
+	cat <<'USAGE'
+usage: benchmarks/million/run.sh [options]
+  --connections N      idle connections to open                        (1000000)
+  --native | --guest   where to run                                    (native if the limits allow)
+  --ping-interval D    the gateway's ping interval                     (25s native, 10m emulated)
+  --idle D             how long to look at the idle gateway            (2 ping intervals native, 1.1 emulated)
+  --timeout SECONDS    ends everything after that long                 (7200)
+  --memory MIB         memory of the guest                             (1536 + 13 per thousand connections)
+  --name NAME          results/<date>-NAME.*                           (million; count-connections if not a million)
+  --binaries DIR       take roost and roost-load from DIR, do not build
+USAGE
+}
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+work=$root/benchmarks/.work/million
+connections=1000000 place= ping= idle= timeout=7200 memory= name= binaries=
+runner=
+
+while (($#)); do
+	case $1 in
+	--native | --guest) place=${1#--} && shift && continue ;;
+	-h | --help) usage && exit 0 ;;
+	--connections | --ping-interval | --idle | --timeout | --memory | --name | --binaries)
+		(($# >= 2)) || { echo "million: $1 needs a value" >&2 && exit 2; } ;;
+	*) echo "million: unknown option $1" >&2 && usage >&2 && exit 2 ;;
+	esac
+	case $1 in
+	--connections) connections=$2 ;;
+	--ping-interval) ping=$2 ;;
+	--idle) idle=$2 ;;
+	--timeout) timeout=$2 ;;
+	--memory) memory=$2 ;;
+	--name) name=$2 ;;
+	--binaries) binaries=$(cd "$2" && pwd) ;;
+	esac
+	shift 2
+done
+[[ $connections =~ ^[1-9][0-9]*$ ]] || { echo "million: --connections must be a positive number" >&2 && exit 2; }
+((connections == 1000000)) || name=${name:-$connections-connections}
+name=${name:-million}
+memory=${memory:-$((1536 + connections * 13 / 1000))}
+
+fail() { echo "million: $*" >&2 && exit 1; }
+
+# native_obstacle prints why this machine cannot hold the connections itself, or nothing.
+native_obstacle() {
+	local limit available
+	limit=$(ulimit -Hn)
+	[[ $limit == unlimited ]] && limit=$(</proc/sys/fs/nr_open)
+	available=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
+	if ((limit < connections + 1000)); then
+		echo "ulimit -Hn is $limit"
+	elif (($(</proc/sys/fs/file-max) < 2 * connections + 10000)); then
+		echo "fs.file-max is $(</proc/sys/fs/file-max)"
+	elif ((available < memory)); then
+		echo "$available MiB are available, $memory MiB wanted"
+	fi
+}
+
+build() {
+	mkdir -p "$work" "$root/benchmarks/results"
+	export CGO_ENABLED=0
+	if [[ -z $binaries ]]; then
+		binaries=$root/bin
+		(cd "$root" && go build -o bin/roost ./cmd/roost && go build -o bin/roost-load ./cmd/roost-load)
+	fi
+	(cd "$root/benchmarks" && go build -o "$work/guest" ./million/guest)
+}
+
+# fetch_guest leaves QEMU installed, and vmlinuz and busybox in the work folder.
+fetch_guest() {
+	if ! command -v qemu-system-x86_64 >/dev/null; then
+		((EUID == 0)) || fail "qemu-system-x86_64 is missing: apt-get install --no-install-recommends qemu-system-x86"
+		apt-get update -q
+		apt-get install -q -y --no-install-recommends qemu-system-x86
+	fi
+	[[ -s $work/vmlinuz && -s $work/busybox ]] && return
+	local kernel unpacked=$work/packages
+	kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
+	[[ -n $kernel ]] || fail "apt-cache names no linux-image-cloud-amd64: run apt-get update as root"
+	rm -rf "$unpacked" && mkdir -p "$unpacked"
+	(cd "$unpacked" && apt-get download -q "$kernel" busybox-static && for deb in *.deb; do dpkg -x "$deb" .; done)
+	cp "$unpacked"/boot/vmlinuz-* "$work/vmlinuz"
+	cp "$unpacked/bin/busybox" "$work/busybox"
+	rm -rf "$unpacked"
+}
+
+# make_initramfs packs init, busybox, the binaries and the arguments. Not compressed: an emulated processor takes
+# longer to unpack it than QEMU to load it.
+make_initramfs() {
+	local tree=$work/initramfs
+	rm -rf "$tree" && mkdir -p "$tree/bin"
+	cp "$work/busybox" "$work/guest" "$binaries/roost" "$binaries/roost-load" "$tree/bin/"
+	cp "$here/init.sh" "$tree/init" && chmod 755 "$tree/init"
+	printf '%s\n' "$@" >"$tree/arguments"
+	(cd "$tree" && find . -print | "$work/busybox" cpio -o -H newc) >"$work/initramfs.cpio" 2>/dev/null
+	rm -rf "$tree"
+}
+
+# stop ends what this script started, by its pid: QEMU, or natively the guest program, which ends its own children.
+stop() {
+	[[ -n $runner ]] && kill "$runner" 2>/dev/null && wait "$runner" 2>/dev/null
+	runner=
+	return 0
+}
+
+# await waits for the runner; it says so and ends it when the time is over.
+await() {
+	local deadline=$((SECONDS + timeout)) status=0
+	while kill -0 "$runner" 2>/dev/null; do
+		if ((SECONDS >= deadline)); then
+			echo "million: ended after $timeout s (--timeout)" >&2
+			stop
+			return 1
+		fi
+		sleep 1
+	done
+	wait "$runner" || status=$?
+	runner=
+	return "$status"
+}
+
+run_guest() {
+	local processors accelerator=tcg,thread=multi
+	[[ -w /dev/kvm ]] && accelerator=kvm
+	processors=$(($(nproc) < 4 ? $(nproc) : 4))
+	fetch_guest
+	make_initramfs "${arguments[@]}" --environment \
+		"QEMU guest, -accel $accelerator, $processors virtual CPUs, $memory MiB, mitigations off"
+	# mitigations=off: page-table isolation flushes the emulated TLB at every system call. tsc=reliable: the other
+	# clocks are emulated devices behind a global lock.
+	qemu-system-x86_64 -accel "$accelerator" -cpu max -smp "$processors" -m "$memory" -nodefaults -no-reboot \
+		-display none -kernel "$work/vmlinuz" -initrd "$work/initramfs.cpio" \
+		-append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable random.trust_cpu=on" \
+		-serial "file:$work/console.log" -serial "file:$work/records" </dev/null &
+	runner=$!
+	tail -n +1 -F --pid="$runner" "$work/console.log" 2>/dev/null &
+}
+
+run_native() {
+	PATH=$binaries:$PATH "$work/guest" measure --out "$work/records" "${arguments[@]}" \
+		--environment "native" </dev/null &
+	runner=$!
+}
+
+if [[ -z $place ]]; then
+	mkdir -p "$work"
+	obstacle=$(native_obstacle)
+	place=native
+	[[ -n $obstacle ]] && place=guest && echo "million: in a QEMU guest, because here $obstacle"
+fi
+# An emulated processor is some fifteen times slower: a million pings in 25 s would be all it does.
+emulated=
+[[ $place == guest && ! -w /dev/kvm ]] && emulated=1
+ping=${ping:-${emulated:+10m}} && ping=${ping:-25s}
+idle=${idle:-${emulated:+11m}} && idle=${idle:-50s}
+arguments=(--connections "$connections" --ping-interval "$ping" --idle "$idle")
+
+build
+rm -f "$work/records" "$work/console.log"
+trap stop EXIT
+trap 'stop; exit 130' INT TERM
+"run_$place"
+status=0
+await || status=$?
+[[ -s $work/records ]] || fail "nothing was measured (the guest's console: $work/console.log)"
+"$work/guest" report --records "$work/records" --to "$root/benchmarks/results/$(date +%F)-$name" \
+	--command "benchmarks/million/run.sh --$place --connections $connections --ping-interval $ping --idle $idle" ||
+	status=1
+exit "$status"
