@@ -1,0 +1,141 @@
+// Package fleet knows the compared servers: what each is, how it is built and how it is run.
+package fleet
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+)
+
+// Floor is the name of the server every ratio is taken against.
+const Floor = "floor"
+
+// Server is one row of the tables: a program with its settings. Several rows may be one program.
+type Server struct {
+	Name     string
+	Settings string // for the reader of the results
+
+	program   string   // file name of the built program
+	arguments []string // before --address
+	echo      string   // path of its echo route; /echo if empty
+	scenarios []string // the only ones it has a row in; all if empty
+}
+
+// EchoPath is the route that returns each message.
+func (s Server) EchoPath() string {
+	if s.echo != "" {
+		return s.echo
+	}
+	return "/echo"
+}
+
+// TakesPart says whether the server has a row in the scenario: a roost with another setting is
+// shown only where the setting matters.
+func (s Server) TakesPart(scenario string) bool {
+	return len(s.scenarios) == 0 || slices.Contains(s.scenarios, scenario)
+}
+
+// All lists the servers in the order they run. The floor runs with that many threads.
+func All(floorThreads int) []Server {
+	serve := []string{"serve", "--dev", "--internal-address", "127.0.0.1:0"}
+	return []Server{
+		{
+			Name: Floor, program: "floor",
+			arguments: []string{"--threads", strconv.Itoa(floorThreads)},
+			Settings: fmt.Sprintf("C, bare level-triggered epoll, gcc -O2, %d thread(s); one send() per delivery",
+				floorThreads),
+		},
+		{Name: "roost", program: "roost", arguments: serve, Settings: "defaults: one loop per core, io_uring; /echo is answered on the loop"},
+		{
+			Name: "roost-pool", program: "roost", arguments: serve, echo: "/echo-pool",
+			scenarios: []string{"echo"}, Settings: "as roost; /echo-pool goes through the worker pool",
+		},
+		{
+			Name: "roost-no-uring", program: "roost", arguments: append(slices.Clone(serve), "--no-io-uring"),
+			scenarios: []string{"echo", "fanout", "stall"}, Settings: "as roost, with --no-io-uring: one write per connection",
+		},
+		{Name: "gobwas", program: "gobwas", Settings: "gobwas/ws 1.4.0 on our raw epoll loop, one loop; frames compiled once; 1 MiB behind is cut"},
+		{Name: "nbio", program: "nbio", Settings: "nbio 1.6.12 nbhttp/websocket, one poller per core, handlers on the poller, frames encoded once; 1 MiB behind is cut"},
+		{Name: "gws", program: "gws", Settings: "gws 1.8.9, goroutine per connection, 512 B read buffers, no UTF-8 check, Broadcaster (queues without bound)"},
+		{Name: "gorilla", program: "gorilla", Settings: "gorilla/websocket 1.5.3 on net/http, goroutine per connection, 512 B read buffers, pooled write buffers, PreparedMessage; a write blocked for 1 s cuts"},
+		{Name: "coder", program: "coder", Settings: "coder/websocket 1.8.14 on net/http, goroutine per connection, no compression, one Write each; a write blocked for 1 s cuts"},
+	}
+}
+
+// Select returns the servers with these names, in the order of All; an unknown name is an error.
+func Select(all []Server, names []string) ([]Server, error) {
+	var chosen []Server
+	for _, server := range all {
+		if slices.Contains(names, server.Name) {
+			chosen = append(chosen, server)
+		}
+	}
+	if len(chosen) != len(names) {
+		var known []string
+		for _, server := range all {
+			known = append(known, server.Name)
+		}
+		return nil, fmt.Errorf("fleet: servers are %v, not %v", known, names)
+	}
+	return chosen, nil
+}
+
+// Root is the folder of this module, found upwards from the working directory.
+func Root() (string, error) {
+	folder, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; folder = filepath.Dir(folder) {
+		data, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+		if err == nil && bytes.HasPrefix(data, []byte("module roost/benchmarks\n")) {
+			return folder, nil
+		}
+		if folder == filepath.Dir(folder) {
+			return "", errors.New("fleet: run this inside the benchmarks module")
+		}
+	}
+}
+
+// Build compiles the floor and the peers these servers need into the folder into.
+func Build(root, into string, servers []Server) error {
+	if err := os.MkdirAll(into, 0o755); err != nil {
+		return err
+	}
+	built := map[string]bool{"roost": true} // of another module: BuildRoost
+	for _, server := range servers {
+		if built[server.program] {
+			continue
+		}
+		built[server.program] = true
+		out := filepath.Join(into, server.program)
+		command := exec.Command("go", "build", "-trimpath", "-o", out, "./servers/"+server.program)
+		if server.program == "floor" {
+			command = exec.Command("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", out, "floor/floor.c")
+		}
+		if err := run(command, root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BuildRoost compiles one of the main module's commands, roost or roost-load, into the folder into.
+func BuildRoost(root, into, name string) error {
+	command := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(into, name), "./cmd/"+name)
+	return run(command, filepath.Dir(root))
+}
+
+func run(command *exec.Cmd, folder string) error {
+	command.Dir = folder
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("fleet: %s: %w\n%s", command, err, output)
+	}
+	return nil
+}
