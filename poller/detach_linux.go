@@ -1,0 +1,64 @@
+//go:build linux && !portable
+
+package poller
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Detached is a live connection without a loop, ready to be handed to another
+// loop or process.
+type Detached struct {
+	FD     int    // owned by the receiver, close-on-exec
+	Unsent []byte // queued but not written
+}
+
+// Detach takes c off its loop without a word to the peer: the returned descriptor
+// is a duplicate, and closing the original does not shut the connection down.
+// Handler.Closed is called with ReasonDetached. Input the handler has not seen
+// stays in the socket. Loop goroutine only, from Handler or a posted function.
+func (l *Loop) Detach(c *Conn) (Detached, error) {
+	if c.isGone() {
+		return Detached{}, ErrClosed
+	}
+	fd := nbFD(&c.nb)
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return Detached{}, fmt.Errorf("poller: duplicate descriptor: %w", err)
+	}
+	// The duplicate would keep the registration alive past the close.
+	if err := l.engine.forget(fd); err != nil {
+		_ = unix.Close(dup)
+		return Detached{}, fmt.Errorf("poller: leave epoll: %w", err)
+	}
+	d := Detached{FD: dup}
+	c.nb.Lock()
+	if c.out != nil {
+		d.Unsent = c.out.bytes()
+	}
+	c.reason = ReasonDetached
+	c.nb.Unlock()
+	l.retire(c, ReasonDetached)
+	l.closing = append(l.closing, fd)
+	l.ring()
+	return d, nil
+}
+
+// Adopt makes c, a fresh connection, the owner of a detached one: opened is called
+// instead of Handler.Open, then the unsent bytes are written, then reading goes on.
+// The descriptor is owned by the loop from now on, whatever the result. Loop
+// goroutine only.
+func (l *Loop) Adopt(d Detached, c *Conn, opened func(*Conn)) error {
+	if err := unix.SetNonblock(d.FD, true); err != nil {
+		_ = unix.Close(d.FD)
+		return fmt.Errorf("poller: adopt descriptor %d: %w", d.FD, err)
+	}
+	l.register(c, d.FD, opened)
+	if c.isGone() {
+		return fmt.Errorf("poller: adopt descriptor %d: %w", d.FD, ErrClosed)
+	}
+	_, err := c.WriteShared(d.Unsent)
+	return err
+}

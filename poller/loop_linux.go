@@ -1,0 +1,254 @@
+//go:build linux && !portable
+
+package poller
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"github.com/lesismal/nbio"
+	"golang.org/x/sys/unix"
+)
+
+// Loop is one event loop.
+type Loop struct {
+	// Static after start.
+	poller  *Poller
+	index   int
+	handler Handler
+	engine  *engine
+	sys     *sys
+	bell    Conn // the eventfd: rung to make the loop look at inbox
+
+	// Owned by the loop.
+	slots     slots
+	buf       []byte // read buffer
+	now       uint32 // tick
+	inPass    bool
+	swept     uint32 // tick up to which deadlines were looked at
+	again     []*Conn
+	spare     []*Conn // the other half of again
+	listeners []*listener
+	closing   []int // descriptors to close in the next pass, see closeLater
+	flusher   flusher
+	count     counters
+
+	// Guarded by mu: the one door for other goroutines.
+	mu      sync.Mutex
+	rung    bool    // the bell has been rung and not answered
+	dirty   []*Conn // connections with something to write, end or resume
+	posted  []func()
+	stopped bool
+
+	ticks atomic.Uint32 // the poller's clock
+	stats stats
+}
+
+func newLoop(p *Poller, index int) (*Loop, error) {
+	l := &Loop{poller: p, index: index, sys: p.opts.sys, buf: make([]byte, readBufferSize)}
+	l.now = 1
+	l.ticks.Store(1)
+	l.flusher.init(l)
+	l.handler = p.opts.Handler(l)
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("poller: eventfd: %w", err)
+	}
+	l.bell.loop, l.bell.slot = l, slotBell
+	nbInit(&l.bell.nb, fd)
+	l.engine, err = startEngine("roost", p.table, engineHooks{read: l.onRead, end: l.onEnd})
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return l, l.engine.add(&l.bell.nb)
+}
+
+// Index returns the loop's number, from 0.
+func (l *Loop) Index() int { return l.index }
+
+// Now returns the current tick. Loop goroutine only.
+func (l *Loop) Now() uint32 { return l.now }
+
+// Post runs f on the loop's goroutine, soon, in the order of the calls. It
+// returns false when the loop has stopped. Any goroutine.
+func (l *Loop) Post(f func()) bool {
+	l.mu.Lock()
+	if l.stopped {
+		l.mu.Unlock()
+		return false
+	}
+	l.posted = append(l.posted, f)
+	l.ringUnlock()
+	return true
+}
+
+func (l *Loop) markDirty(c *Conn) {
+	l.mu.Lock()
+	l.dirty = append(l.dirty, c)
+	l.ringUnlock()
+}
+
+// ring makes sure that a pass follows.
+func (l *Loop) ring() {
+	l.mu.Lock()
+	l.ringUnlock()
+}
+
+func (l *Loop) ringUnlock() {
+	ring := !l.rung
+	l.rung = true
+	l.mu.Unlock()
+	if ring {
+		one := uint64(1)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(nbFD(&l.bell.nb)), uintptr(unsafe.Pointer(&one)), 8)
+	}
+}
+
+// onRead is nbio's callback for EPOLLIN.
+func (l *Loop) onRead(nc *nbio.Conn) {
+	c := connOf(nc)
+	switch {
+	case c.slot == slotBell:
+		l.pass()
+	case c.slot == slotListener:
+		l.accept((*listener)(unsafe.Pointer(c)))
+	case c.loop == l && c.own&ownPaused == 0:
+		l.read(c)
+	}
+}
+
+// onEnd is nbio's callback for the end of a stream or an error, after onRead. A
+// short read does not show an end that was there already, so read on to it.
+func (l *Loop) onEnd(nc *nbio.Conn, _ error) {
+	c := connOf(nc)
+	if c.slot > slotsMax || c.loop != l || c.isGone() {
+		return
+	}
+	l.poller.table[nbFD(nc)] = nc // nbio has taken it out
+	c.own |= ownHup
+	if c.own&ownPaused == 0 {
+		l.read(c)
+	}
+}
+
+// pass does what waits: called once for each ring of the bell, between two
+// batches of events.
+func (l *Loop) pass() {
+	l.mu.Lock()
+	l.rung = false
+	dirty, posted := l.flusher.take(&l.dirty), l.posted
+	l.posted = nil
+	l.mu.Unlock()
+
+	l.inPass = true
+	for _, fd := range l.closing {
+		_ = unix.Close(fd)
+	}
+	l.closing = l.closing[:0]
+	for _, f := range posted {
+		f()
+	}
+	l.flusher.run(dirty)
+	l.readAgain()
+	if t := l.ticks.Load(); t != l.now {
+		l.tick(t)
+	}
+	l.inPass = false
+	l.count.publish(&l.stats)
+}
+
+// readAgain continues connections that had more input than one event may take.
+func (l *Loop) readAgain() {
+	if len(l.again) == 0 {
+		return
+	}
+	list := l.again
+	l.again, l.spare = l.spare[:0], nil
+	for _, c := range list {
+		c.own &^= ownAgain
+		switch {
+		case c.slot == slotListener:
+			l.accept((*listener)(unsafe.Pointer(c)))
+		case !c.isGone() && c.own&ownPaused == 0:
+			l.read(c)
+		}
+	}
+	clear(list)
+	l.spare = list[:0]
+}
+
+func (l *Loop) later(c *Conn) {
+	if c.own&ownAgain == 0 {
+		c.own |= ownAgain
+		l.again = append(l.again, c)
+		l.ring()
+	}
+}
+
+// tick looks at a share of the deadlines for each tick that has passed, so that
+// all of them are seen every sweepParts ticks and work is spread evenly.
+func (l *Loop) tick(now uint32) {
+	l.now = now
+	steps := min(now-l.swept, sweepParts)
+	for i := now - steps + 1; i != now+1; i++ {
+		l.slots.due(i%sweepParts, sweepParts, now, l.due)
+	}
+	l.swept = now
+}
+
+func (l *Loop) due(c *Conn) {
+	if c.own&ownEnding != 0 {
+		l.close(c, ReasonNone)
+		return
+	}
+	l.handler.Due(c)
+}
+
+// SetDeadline makes Handler.Due be called after the given ticks; 0 clears it.
+// Loop goroutine only.
+func (l *Loop) SetDeadline(c *Conn, ticks uint32) {
+	if c.own&(ownGone|ownEnding) != 0 {
+		return
+	}
+	l.setDue(c, ticks)
+}
+
+func (l *Loop) setDue(c *Conn, ticks uint32) {
+	e := l.slots.at(c.slot)
+	if ticks == 0 {
+		e.due = 0
+		return
+	}
+	if e.due = l.now + ticks; e.due == 0 { // 0 means none
+		e.due = 1
+	}
+}
+
+// Get returns the connection of h if it is still open and belongs to this loop.
+// Loop goroutine only.
+func (l *Loop) Get(h Handle) *Conn {
+	if h.loop() != l.index {
+		return nil
+	}
+	return l.slots.get(h)
+}
+
+// Each calls f for open connections, starting with slot from, at most limit
+// slots. It returns the slot to go on with and whether there are more. A
+// connection opened meanwhile may or may not be seen. Loop goroutine only.
+func (l *Loop) Each(from uint32, limit int, f func(*Conn)) (next uint32, more bool) {
+	end := min(uint64(l.slots.used), uint64(from)+uint64(limit))
+	for i := from; uint64(i) < end; i++ {
+		if c := l.slots.at(i).conn; c != nil {
+			f(c)
+		}
+	}
+	return uint32(end), end < uint64(l.slots.used)
+}
+
+// Live returns the number of open connections. Loop goroutine only.
+func (l *Loop) Live() int { return l.slots.live }

@@ -1,0 +1,256 @@
+//go:build linux && !portable
+
+package poller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lesismal/nbio"
+	"golang.org/x/sys/unix"
+)
+
+// tableMax bounds the descriptor table where the limit is absurdly high (8 B each,
+// touched only where used).
+const tableMax = 1 << 24
+
+// Poller is a set of event loops.
+type Poller struct {
+	// Static after New.
+	opts        Options
+	loops       []*Loop
+	table       []*nbio.Conn // by descriptor, shared by the loops' engines
+	lingerTicks uint32
+	uring       bool
+
+	live     atomic.Int64
+	ringGone sync.Once
+	stop     chan struct{}
+	stopOnce sync.Once
+	ticker   sync.WaitGroup
+}
+
+// New starts the loops. They have nothing to do until Listen.
+func New(opts Options) (*Poller, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if opts.sys == nil {
+		opts.sys = realSys()
+	}
+	limit, err := DescriptorLimit()
+	if err != nil {
+		return nil, err
+	}
+	p := &Poller{
+		opts:        opts,
+		table:       make([]*nbio.Conn, min(limit, tableMax)),
+		lingerTicks: opts.ticks(opts.Linger),
+		stop:        make(chan struct{}),
+	}
+	for i := range opts.Loops {
+		l, err := newLoop(p, i)
+		if err != nil {
+			p.Stop(context.Background())
+			return nil, err
+		}
+		p.loops = append(p.loops, l)
+	}
+	p.startRings()
+	p.ticker.Add(1)
+	go p.tick()
+	return p, nil
+}
+
+// DescriptorLimit returns the soft limit of open files of this process.
+func DescriptorLimit() (uint64, error) {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 0, fmt.Errorf("poller: read descriptor limit: %w", err)
+	}
+	return lim.Cur, nil
+}
+
+func (p *Poller) startRings() {
+	if p.opts.NoIOUring {
+		return
+	}
+	rings := make([]*ring, 0, len(p.loops))
+	for range p.loops {
+		r, err := newRing(sendBatch)
+		if err != nil {
+			for _, r := range rings {
+				r.close()
+			}
+			p.opts.Logger.Warn("io_uring is not available, falling back to plain writes", "error", err)
+			return
+		}
+		rings = append(rings, r)
+	}
+	p.uring = true
+	for i, l := range p.loops {
+		l.Post(func() { l.flusher.useRing(rings[i]) })
+	}
+}
+
+// ringLost is called by each loop whose ring failed while in use.
+func (p *Poller) ringLost(err error) {
+	p.ringGone.Do(func() {
+		p.opts.Logger.Error("io_uring failed, going on with plain writes", "error", err)
+	})
+}
+
+// IOUring tells whether batched sends started with io_uring.
+func (p *Poller) IOUring() bool { return p.uring }
+
+// Loops returns the event loops.
+func (p *Poller) Loops() []*Loop { return p.loops }
+
+// Loop returns the loop that h belongs to, or nil.
+func (p *Poller) Loop(h Handle) *Loop {
+	if i := h.loop(); i < len(p.loops) {
+		return p.loops[i]
+	}
+	return nil
+}
+
+// Listen accepts connections on a TCP address, host:port, on all loops. It
+// returns the address bound, which tells the port where port 0 was asked for.
+func (p *Poller) Listen(address string) (netip.AddrPort, error) {
+	var bound netip.AddrPort
+	for i, l := range p.loops {
+		if i > 0 {
+			address = bound.String()
+		}
+		fd, b, err := p.listen(address)
+		if err != nil {
+			return bound, err
+		}
+		bound = b
+		if err := l.call(func() error { return l.addListener(fd) }); err != nil {
+			return bound, err
+		}
+	}
+	return bound, nil
+}
+
+// call runs f on the loop and waits for its result.
+func (l *Loop) call(f func() error) error {
+	done := make(chan error, 1)
+	if !l.Post(func() { done <- f() }) {
+		return ErrStopped
+	}
+	return <-done
+}
+
+// StopAccepting closes the listeners; connections stay.
+func (p *Poller) StopAccepting() {
+	for _, l := range p.loops {
+		_ = l.call(func() error { l.closeListeners(); return nil })
+	}
+}
+
+// tick is the only clock: it makes all loops look at their deadlines.
+func (p *Poller) tick() {
+	defer p.ticker.Done()
+	t := time.NewTicker(p.opts.Tick)
+	defer t.Stop()
+	start := time.Now()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-t.C:
+		}
+		now := uint32(time.Since(start)/p.opts.Tick) + 1
+		for _, l := range p.loops {
+			l.ticks.Store(now)
+			l.ring()
+		}
+	}
+}
+
+// Stats returns the figures of all loops.
+func (p *Poller) Stats() Stats {
+	s := Stats{Open: p.live.Load()}
+	for _, l := range p.loops {
+		s.Opened += l.stats.opened.Load()
+		s.Closed += l.stats.closed.Load()
+		s.Refused += l.stats.refused.Load()
+		s.AcceptErrors += l.stats.acceptErrors.Load()
+		s.Reads += l.stats.reads.Load()
+		s.BytesIn += l.stats.bytesIn.Load()
+		s.Sends += l.stats.sends.Load()
+		s.BytesOut += l.stats.bytesOut.Load()
+		s.Enters += l.stats.enters.Load()
+		s.Blocked += l.stats.blocked.Load()
+	}
+	return s
+}
+
+// Live returns the number of open connections. Any goroutine.
+func (p *Poller) Live() int { return int(p.live.Load()) }
+
+// Stop stops accepting, waits until every connection has ended or ctx has, cuts
+// what is left and ends the loops. To end connections in order, call Conn.Finish
+// on them first. It must not be called by a loop's goroutine.
+func (p *Poller) Stop(ctx context.Context) error {
+	var err error
+	p.stopOnce.Do(func() { err = p.shutDown(ctx) })
+	return err
+}
+
+func (p *Poller) shutDown(ctx context.Context) error {
+	p.StopAccepting()
+	var err error
+	for wait := time.Millisecond; p.live.Load() > 0 && err == nil; wait = min(2*wait, 50*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+	close(p.stop)
+	p.ticker.Wait()
+	for _, l := range p.loops {
+		_ = l.call(func() error { l.cutAll(); return nil })
+	}
+	for _, l := range p.loops {
+		_ = l.call(func() error { return nil }) // the pass that closes descriptors
+		l.silence()
+	}
+	for _, l := range p.loops {
+		l.end()
+	}
+	if errors.Is(err, context.Canceled) {
+		err = nil // asked not to wait
+	}
+	return err
+}
+
+func (l *Loop) cutAll() {
+	l.Each(0, int(l.slots.used), func(c *Conn) { l.close(c, ReasonStopped) })
+}
+
+// silence refuses further work. The bell leaves the shared table, as each engine
+// closes whatever it finds there when it stops.
+func (l *Loop) silence() {
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
+	l.poller.table[nbFD(&l.bell.nb)] = nil
+}
+
+// end stops the loop's goroutine and frees what it had.
+func (l *Loop) end() {
+	l.engine.stop()
+	_ = unix.Close(nbFD(&l.bell.nb))
+	if r := l.flusher.ring; r != nil {
+		r.close()
+	}
+}

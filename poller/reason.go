@@ -1,0 +1,25 @@
+package poller
+
+import "errors"
+
+// Reason says why a connection ended. Values from ReasonUser on belong to the
+// caller.
+type Reason uint8
+
+// Reasons of this package.
+const (
+	ReasonNone       Reason = iota
+	ReasonEOF               // the peer closed
+	ReasonReadError         // read(2) failed, mostly ECONNRESET
+	ReasonWriteError        // a send failed, mostly EPIPE or ECONNRESET
+	ReasonDetached          // the descriptor was handed over, see Loop.Detach
+	ReasonStopped           // the poller stopped
+	ReasonUser       Reason = 16
+)
+
+var (
+	// ErrClosed is returned by writes to a connection that is closed, finished or cut.
+	ErrClosed = errors.New("poller: connection is closed")
+	// ErrStopped is returned when the poller does not run (any more).
+	ErrStopped = errors.New("poller: stopped")
+)

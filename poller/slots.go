@@ -1,0 +1,89 @@
+package poller
+
+// Handle names a connection without keeping it alive: it is no pointer for the
+// garbage collector to follow, and it refuses a slot that has been reused.
+type Handle uint64
+
+const (
+	maxLoops  = 1 << 8
+	chunkSize = 1 << 12
+)
+
+// makeHandle packs loop (8 bits), generation (24 bits) and slot (32 bits).
+func makeHandle(loop int, gen, slot uint32) Handle {
+	return Handle(uint64(loop)<<56 | uint64(gen&0xffffff)<<32 | uint64(slot))
+}
+
+func (h Handle) loop() int    { return int(h >> 56) }
+func (h Handle) gen() uint32  { return uint32(h>>32) & 0xffffff }
+func (h Handle) slot() uint32 { return uint32(h) }
+
+type slot struct {
+	conn *Conn
+	due  uint32 // tick of the deadline, 0 = none
+	gen  uint32
+}
+
+// slots is the dense table of a loop's connections: deadlines are found by
+// walking it, so no connection needs a timer. It grows by chunks, never copies,
+// and reuses the lowest-cost slot, the one freed last. Loop goroutine only.
+type slots struct {
+	chunks []*[chunkSize]slot
+	used   uint32 // slots ever handed out
+	free   []uint32
+	live   int
+}
+
+func (s *slots) at(i uint32) *slot { return &s.chunks[i/chunkSize][i%chunkSize] }
+
+func (s *slots) add(c *Conn) {
+	var i uint32
+	if n := len(s.free); n > 0 {
+		i = s.free[n-1]
+		s.free = s.free[:n-1]
+	} else {
+		i = s.used
+		s.used++
+		if int(i/chunkSize) == len(s.chunks) {
+			s.chunks = append(s.chunks, new([chunkSize]slot))
+		}
+	}
+	e := s.at(i)
+	e.conn, e.due = c, 0
+	e.gen = (e.gen + 1) & 0xffffff
+	c.slot, c.gen = i, e.gen
+	s.live++
+}
+
+func (s *slots) remove(c *Conn) {
+	e := s.at(c.slot)
+	e.conn, e.due = nil, 0
+	s.free = append(s.free, c.slot)
+	s.live--
+}
+
+// get returns the connection of h, or nil if it is gone.
+func (s *slots) get(h Handle) *Conn {
+	i := h.slot()
+	if i >= s.used {
+		return nil
+	}
+	if e := s.at(i); e.gen == h.gen() {
+		return e.conn
+	}
+	return nil
+}
+
+// due calls f for each connection in part (of parts) whose deadline is not after
+// now, and clears that deadline first.
+func (s *slots) due(part, parts, now uint32, f func(*Conn)) {
+	per := (s.used + parts - 1) / parts
+	end := min(s.used, (part+1)*per)
+	for i := part * per; i < end; i++ {
+		e := s.at(i)
+		if e.due != 0 && int32(now-e.due) >= 0 && e.conn != nil {
+			e.due = 0
+			f(e.conn)
+		}
+	}
+}

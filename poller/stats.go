@@ -1,0 +1,44 @@
+package poller
+
+import "sync/atomic"
+
+// counters are a loop's own figures, published once per pass.
+type counters struct {
+	opened, closed, refused, acceptErrors   uint64
+	reads, bytesIn, sends, bytesOut, enters uint64
+	blocked                                 uint64
+}
+
+type stats struct {
+	opened, closed, refused, acceptErrors   atomic.Uint64
+	reads, bytesIn, sends, bytesOut, enters atomic.Uint64
+	blocked                                 atomic.Uint64
+}
+
+func (c *counters) publish(s *stats) {
+	s.opened.Store(c.opened)
+	s.closed.Store(c.closed)
+	s.refused.Store(c.refused)
+	s.acceptErrors.Store(c.acceptErrors)
+	s.reads.Store(c.reads)
+	s.bytesIn.Store(c.bytesIn)
+	s.sends.Store(c.sends)
+	s.bytesOut.Store(c.bytesOut)
+	s.enters.Store(c.enters)
+	s.blocked.Store(c.blocked)
+}
+
+// Stats are totals since the start, summed over the loops; at most one tick old.
+type Stats struct {
+	Open         int64  // connections now
+	Opened       uint64 // connections accepted or adopted
+	Closed       uint64
+	Refused      uint64 // accepted and closed at once for want of room
+	AcceptErrors uint64 // accept(2) failures that led to a pause
+	Reads        uint64 // read(2) calls
+	BytesIn      uint64
+	Sends        uint64 // send(2), writev(2) and io_uring sends
+	BytesOut     uint64
+	Enters       uint64 // io_uring_enter(2) calls
+	Blocked      uint64 // times a socket took no more
+}
