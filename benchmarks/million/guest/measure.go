@@ -63,6 +63,9 @@ func measure(ctx context.Context, o options) error {
 		dir:     dir,
 	}
 	if err := m.phases(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
 		m.out.write(record{Kind: "failure", Text: err.Error()})
 		return err
 	}
@@ -89,7 +92,7 @@ func (m *measurement) phases(ctx context.Context) error {
 	m.out.write(record{Kind: "machine", Machine: description})
 
 	m.enter("start")
-	if err := m.startGateway(ctx, gatewayArgs); err != nil {
+	if err := m.startGateway(gatewayArgs); err != nil {
 		return err
 	}
 	defer m.stopGateway()
@@ -133,8 +136,8 @@ func (m *measurement) enter(phase string) {
 }
 
 // startGateway starts roost with the collector's trace on, and returns once it accepts.
-func (m *measurement) startGateway(ctx context.Context, args []string) error {
-	cmd := exec.CommandContext(ctx, "roost", args...)
+func (m *measurement) startGateway(args []string) error {
+	cmd := exec.Command("roost", args...)
 	cmd.Env = append(os.Environ(), "GODEBUG=gctrace=1")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

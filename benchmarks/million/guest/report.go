@@ -99,7 +99,7 @@ func sortRecords(all []record) (*result, error) {
 		}
 	}
 	if len(r.samples) == 0 {
-		return nil, errors.New("the records hold no sample" + strings.Join(r.failures, "; "))
+		return nil, errors.New(strings.Join(append([]string{"the records hold no sample"}, r.failures...), ": "))
 	}
 	return r, nil
 }
