@@ -14,7 +14,8 @@ const (
 	plotGridLines, plotBandGap = 5, 14.0
 )
 
-// plot draws memory over time, in MiB, and the connections on the same height, as share of those wanted.
+// plot draws the memory of both processes over time, in MiB, and the connections, as share of those wanted. The kernel's
+// memory, some ten times as much, would flatten both: it is in the table.
 func plot(r *result) string {
 	lines := []struct {
 		name, colour string
@@ -22,7 +23,6 @@ func plot(r *result) string {
 	}{
 		{"gateway RSS", "#c0392b", func(rec record) float64 { return float64(rec.Sample.Gateway.RSS) / (1 << 20) }},
 		{"load RSS", "#2980b9", func(rec record) float64 { return float64(rec.Sample.Load.RSS) / (1 << 20) }},
-		{"kernel, both ends", "#7f8c8d", func(rec record) float64 { return float64(rec.Sample.Memory.Kernel) / (1 << 20) }},
 	}
 	end, top := r.samples[len(r.samples)-1].T, 1.0
 	for _, rec := range r.samples {
@@ -42,8 +42,8 @@ func plot(r *result) string {
 		fmt.Fprintf(&b, `<path d="M%g %.1fH%g" stroke="#ddd"/><text x="%g" y="%.1f" text-anchor="end">%s</text>`+"\n", plotLeft,
 			y(v/top), plotLeft+plotInnerW, plotLeft-6, y(v/top)+4, grouped(v))
 	}
-	fmt.Fprintf(&b, `<text x="6" y="14">MiB</text><text x="%g" y="%g">%.0f s</text>`+"\n", plotLeft+plotInnerW-20,
-		plotHeight-8, end)
+	fmt.Fprintf(&b, `<text x="6" y="14">MiB</text><text x="%g" y="%g">%.0f s</text>`+"\n", plotLeft+plotInnerW+10,
+		plotTop+plotInnerH+4, end)
 	for i, phase := range r.phases {
 		fmt.Fprintf(&b, `<path d="M%.1f %gv%g" stroke="#bbb" stroke-dasharray="2 3"/><text x="%.1f" y="%g" fill="#888" `+
 			`font-size="9">%s</text>`+"\n", x(phase.T), plotTop, plotInnerH, x(phase.T)+2,
