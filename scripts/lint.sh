@@ -13,4 +13,4 @@ for module in . benchmarks; do
 	go -C "$module" vet ./...
 	(cd "$module" && go run "$STATICCHECK" ./...)
 done
-go test ./internal/imports
+go test -count=1 ./internal/imports
