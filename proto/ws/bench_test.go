@@ -69,18 +69,16 @@ func jsonPayload(size int) []byte {
 
 func BenchmarkDeflate(b *testing.B) {
 	for _, size := range []int{128, 1 << 10, 16 << 10} {
-		payload := jsonPayload(size)
-		for _, bits := range []uint8{9, 15} {
-			b.Run(fmt.Sprintf("%d/window%d", size, bits), func(b *testing.B) {
-				var out []byte
-				b.SetBytes(int64(size))
-				b.ReportAllocs()
-				for b.Loop() {
-					out, _ = AppendDeflatedWindow(out[:0], payload, bits)
-				}
-				b.ReportMetric(float64(len(out)), "bytes")
-			})
-		}
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			payload := jsonPayload(size)
+			var out []byte
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				out, _ = AppendDeflated(out[:0], payload)
+			}
+			b.ReportMetric(float64(len(out)), "bytes")
+		})
 	}
 }
 

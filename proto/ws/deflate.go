@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	// MaxWindowBits is the base-2 logarithm of deflate's full window (RFC 7692 section 7.1.2.1).
+	// MaxWindowBits is the base-2 logarithm of deflate's full window in bytes (RFC 7692 section 7.1.2.1).
 	MaxWindowBits = 15
-	minWindowBits = 8
 
 	keepScratch = 64 << 10 // larger input copies are not kept in the pool, in bytes
 )
@@ -25,6 +24,7 @@ const (
 	finalBlock  = "\x01\x00\x00\xff\xff"
 )
 
+// deflater is a compressor and the bytes it writes to; about 480 KiB.
 type deflater struct {
 	w   *flate.Writer
 	out []byte
@@ -36,6 +36,7 @@ func (d *deflater) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// inflater is a decompressor and the input it reads from; about 45 KiB.
 type inflater struct {
 	r       io.ReadCloser
 	src     bytes.Reader
@@ -43,36 +44,20 @@ type inflater struct {
 }
 
 var (
-	deflaters [MaxWindowBits + 1]sync.Pool // by window bits
-	inflaters sync.Pool
+	deflaters sync.Pool // of *deflater
+	inflaters sync.Pool // of *inflater
 )
 
-// AppendDeflated appends payload as one compressed message: no context, the full 32 KiB window, and the tail
-// 00 00 ff ff left out (RFC 7692 section 7.2.1). The error is the compressor's; none is known to happen.
+// AppendDeflated appends payload as one compressed message: no context, and the tail 00 00 ff ff left out (RFC 7692
+// section 7.2.1). Matches may reach back 32 KiB: to a client with a smaller window (Upgrade.WindowBits) send so only
+// what is no longer than that window. The error is the compressor's; none is known to happen.
 // Safe for concurrent use.
 func AppendDeflated(dst, payload []byte) ([]byte, error) {
-	return AppendDeflatedWindow(dst, payload, MaxWindowBits)
-}
-
-// AppendDeflatedWindow is AppendDeflated for a client that bound the server's window (server_max_window_bits,
-// RFC 7692 section 7.1.2.1): no match reaches back further than 1<<bits bytes. bits is from 8 to 15.
-func AppendDeflatedWindow(dst, payload []byte, bits uint8) ([]byte, error) {
-	if bits < minWindowBits || bits > MaxWindowBits {
-		return dst, fmt.Errorf("ws: deflate: window bits %d are not from 8 to 15", bits)
-	}
-	if len(payload) <= 1<<bits {
-		bits = MaxWindowBits // nothing can reach back further than the message is long
-	}
-	d, _ := deflaters[bits].Get().(*deflater)
+	d, _ := deflaters.Get().(*deflater)
 	if d == nil {
 		d = new(deflater)
 		var err error
-		if bits == MaxWindowBits {
-			d.w, err = flate.NewWriter(d, flate.BestSpeed)
-		} else {
-			d.w, err = flate.NewWriterWindow(d, 1<<bits)
-		}
-		if err != nil {
+		if d.w, err = flate.NewWriter(d, flate.BestSpeed); err != nil {
 			return dst, fmt.Errorf("ws: deflate: %w", err)
 		}
 	}
@@ -84,7 +69,7 @@ func AppendDeflatedWindow(dst, payload []byte, bits uint8) ([]byte, error) {
 	}
 	out := d.out
 	d.out = nil
-	deflaters[bits].Put(d)
+	deflaters.Put(d)
 	if err != nil {
 		return dst, fmt.Errorf("ws: deflate: %w", err)
 	}

@@ -2,8 +2,9 @@ package ws
 
 import "sync"
 
-// minDeflate is the shortest payload worth compressing, in bytes.
-const minDeflate = 64
+// minDeflate is the shortest payload worth compressing, in bytes. Below, the compressor looks for no matches, and 127
+// bytes of JSON come out longer than they went in.
+const minDeflate = 128
 
 // Prepared is one unmasked message, encoded once and shared by all its receivers. Its bytes never change.
 // Safe for concurrent use.
@@ -33,7 +34,8 @@ func (p *Prepared) Frame(deflate bool) []byte {
 }
 
 // FrameWindow is Frame for a client whose window is 1<<bits bytes (Upgrade.WindowBits), or that takes no compressed
-// messages where bits is 0. A message longer than a small window goes out plain: all receivers share one encoding.
+// messages where bits is 0. A message longer than a small window goes out plain: so all receivers share one
+// encoding, and clients with a bounded window are rare.
 func (p *Prepared) FrameWindow(bits uint8) []byte {
 	n := len(p.plain) - p.head
 	if bits == 0 || n < minDeflate || bits < MaxWindowBits && n > 1<<bits || Opcode(p.plain[0]&0x0f).IsControl() {

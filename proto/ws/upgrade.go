@@ -17,10 +17,12 @@ const keySize = 24
 
 // Upgrade is what a valid upgrade request asks for.
 type Upgrade struct {
-	Key        string   // Sec-WebSocket-Key
-	Protocols  []string // subprotocols offered, most wanted first
-	Deflate    bool     // an acceptable permessage-deflate offer was made
-	WindowBits uint8    // the window the chosen offer leaves us to compress with, 8 to 15; 0 without Deflate
+	Key       string   // Sec-WebSocket-Key
+	Protocols []string // subprotocols offered, most wanted first
+	Deflate   bool     // an acceptable permessage-deflate offer was made
+	// WindowBits bounds the window of what we compress for this client to 1<<WindowBits bytes, 8 to 15, where Deflate
+	// is accepted; 0 where there is no offer. See Prepared.FrameWindow.
+	WindowBits uint8
 
 	boundWindow bool // the offer has server_max_window_bits, so the answer must
 }
@@ -103,8 +105,7 @@ func appendAccept(dst []byte, key string) []byte {
 }
 
 // AppendUpgradeResponse appends the 101 response. protocol is the chosen subprotocol, one of u.Protocols, or ""
-// for none. deflate accepts the permessage-deflate offer and has no effect where u.Deflate is not set; from then on
-// messages may be compressed with a window of u.WindowBits.
+// for none. deflate accepts the permessage-deflate offer; it has no effect where u.Deflate is not set.
 func AppendUpgradeResponse(dst []byte, u *Upgrade, protocol string, deflate bool) []byte {
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Accept: "...)

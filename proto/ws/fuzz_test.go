@@ -1,0 +1,310 @@
+package ws
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// reference decodes a whole input the plain way: no state between reads, no speed, the standard library's inflate. It
+// stops at the first error or incomplete frame.
+func reference(lim *Limits, deflate bool, in string) (events []string, code CloseCode) {
+	var msg, raw []byte
+	var msgOp Opcode
+	var compressed bool
+	for len(in) > 0 {
+		b0 := in[0]
+		op, fin, rsv := Opcode(b0&15), b0&0x80 != 0, b0>>4&7
+		data := op == OpText || op == OpBinary
+		if !slices.Contains([]Opcode{0, 1, 2, 8, 9, 10}, op) || rsv != 0 && !(rsv == 4 && deflate && data) ||
+			op.IsControl() && !fin || (op == 0) != (msgOp != 0) && !op.IsControl() {
+			return events, CloseProtocolError
+		}
+		if len(in) < 2 {
+			return events, 0
+		}
+		l := uint64(in[1] & 127)
+		if in[1]&0x80 == 0 || op.IsControl() && l > 125 || op == OpClose && l == 1 {
+			return events, CloseProtocolError
+		}
+		rest, ext := in[2:], 0
+		switch l {
+		case 126:
+			ext = 2
+		case 127:
+			ext = 8
+		}
+		most, have := uint64(lim.maxStored(data && rsv == 4 || op == 0 && compressed)), uint64(0)
+		if op == 0 {
+			have = uint64(len(raw))
+		}
+		for i := range min(ext, len(rest)) + 1 { // length bytes in their order; those to come count as zero
+			if ext > 0 {
+				if i == 0 {
+					continue
+				}
+				l = 0
+				for k := range ext {
+					if l <<= 8; k < i {
+						l |= uint64(rest[k])
+					}
+				}
+				if l>>63 != 0 || i == ext && l < map[int]uint64{2: 126, 8: 65536}[ext] {
+					return events, CloseProtocolError
+				}
+			}
+			if !op.IsControl() && (l > uint64(lim.MaxFrame) || have+l > most) {
+				return events, CloseTooBig
+			}
+		}
+		if len(rest) < ext+4 {
+			return events, 0
+		}
+		key, body := rest[ext:ext+4], rest[ext+4:]
+		whole := uint64(len(body)) >= l
+		body = body[:min(l, uint64(len(body)))]
+		in = rest[ext+4+len(body):]
+		plain := make([]byte, len(body))
+		for i := range plain {
+			plain[i] = body[i] ^ key[i%4]
+		}
+		if op.IsControl() {
+			var c CloseCode
+			if op == OpClose {
+				if c = CloseNoStatus; len(plain) >= 2 {
+					if c = CloseCode(binary.BigEndian.Uint16(plain)); !c.Valid() {
+						return events, CloseProtocolError
+					}
+					plain = plain[2:]
+					if !utf8Possible(plain, whole) {
+						return events, CloseInvalidPayload
+					}
+				}
+			}
+			if !whole {
+				return events, 0
+			}
+			events = append(events, show(op, c, plain))
+			continue
+		}
+		if data {
+			msgOp, compressed, raw = op, rsv == 4, nil
+		}
+		raw = append(raw, plain...)
+		last := fin && whole
+		if msgOp == OpText && !compressed && !utf8Possible(raw, last) {
+			return events, CloseInvalidPayload
+		}
+		if !whole {
+			return events, 0
+		}
+		if !last {
+			continue
+		}
+		msg = raw
+		if compressed {
+			var c CloseCode
+			if msg, c = referenceInflate(raw, lim.MaxMessage); c != 0 {
+				return events, c
+			}
+			if msgOp == OpText && !utf8.Valid(msg) {
+				return events, CloseInvalidPayload
+			}
+		}
+		events = append(events, show(msgOp, 0, msg))
+		msgOp = 0
+	}
+	return events, 0
+}
+
+// utf8Possible reports whether b is UTF-8, or can become so by more bytes if there may be more.
+func utf8Possible(b []byte, last bool) bool {
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r == utf8.RuneError && n == 1 {
+			return !last && !utf8.FullRune(b)
+		}
+		b = b[n:]
+	}
+	return true
+}
+
+// referenceInflate is AppendInflated by the standard library.
+func referenceInflate(p []byte, limit int64) ([]byte, CloseCode) {
+	if len(p) == 0 {
+		return nil, 0
+	}
+	src := strings.NewReader(string(p) + "\x00\x00\xff\xff\x01\x00\x00\xff\xff")
+	var out []byte
+	for src.Len() > 0 {
+		b, err := io.ReadAll(io.LimitReader(flate.NewReader(src), limit+1-int64(len(out))))
+		out = append(out, b...)
+		if int64(len(out)) > limit {
+			return nil, CloseTooBig
+		}
+		if err != nil {
+			return nil, CloseInvalidPayload
+		}
+		if src.Len() == 9 {
+			break
+		}
+	}
+	return out, 0
+}
+
+// FuzzDecoder: however the input is cut into reads, the events and the error are the reference's. setup chooses
+// limits and deflate, cuts where the input is cut.
+func FuzzDecoder(f *testing.F) {
+	for _, tt := range decoderTests {
+		if !tt.client && len(tt.in) < 1000 {
+			f.Add(tt.in, tt.deflate, uint16(1000), []byte{1, 3})
+		}
+	}
+	f.Fuzz(func(t *testing.T, in string, deflate bool, limit uint16, steps []byte) {
+		lim := Limits{MaxFrame: int64(limit), MaxMessage: int64(limit) + 50}
+		events, code := reference(&lim, deflate, in)
+		var cuts []int
+		for i, at := 0, 0; len(steps) > 0; i++ {
+			if at += int(steps[i%len(steps)]) + 1; at >= len(in) {
+				break
+			}
+			cuts = append(cuts, at)
+		}
+		for _, c := range [][]int{nil, cuts, everyByte(in)} {
+			got := decode(t, new(Decoder), &lim, deflate, in, c...)
+			if !slices.Equal(got.events, events) || codeOf(got.err) != code {
+				t.Fatalf("cuts %v: got %+v, the reference has %q, %d", c, got, events, code)
+			}
+		}
+	})
+}
+
+// codeOf is the close code of a ProtocolError's label.
+func codeOf(label string) CloseCode {
+	switch label {
+	case "":
+		return 0
+	case LabelUTF8, LabelDeflate:
+		return CloseInvalidPayload
+	case LabelFrameTooBig, LabelMessageTooBig, LabelInflateLimit:
+		return CloseTooBig
+	}
+	return CloseProtocolError
+}
+
+// FuzzInflate: any input gives what the standard library makes of it, within the limit, and any payload survives
+// the way there and back.
+func FuzzInflate(f *testing.F) {
+	for _, tt := range decoderTests {
+		if tt.deflate && len(tt.in) > 6 && len(tt.in) < 1000 {
+			raw := []byte(tt.in[6:])
+			Mask(raw, testKey, 0)
+			f.Add(raw, uint16(100))
+		}
+	}
+	f.Fuzz(func(t *testing.T, in []byte, limit uint16) {
+		got, err := AppendInflated(nil, in, int64(limit))
+		want, code := referenceInflate(in, int64(limit))
+		var pe *ProtocolError
+		if err == nil && code != 0 || err != nil && (!errors.As(err, &pe) || pe.Code != code) || !bytes.Equal(got, want) {
+			t.Fatalf("got %q, %v; the reference has %q, %d", got, err, want, code)
+		}
+		z, err := AppendDeflated(nil, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := AppendInflated(nil, z, int64(len(in)))
+		if err != nil || !bytes.Equal(back, in) {
+			t.Fatalf("%d bytes do not come back: %v", len(in), err)
+		}
+	})
+}
+
+// FuzzParseHead: any head is refused with a typed error and a sound response, or asks for more, or parses; cutting
+// it short never turns a good head into a bad one.
+func FuzzParseHead(f *testing.F) {
+	f.Add(sampleHead(), uint16(30))
+	f.Add(sampleHead("Sec-WebSocket-Protocol: a, b", "Origin: https://example.com"), uint16(99))
+	f.Add(sampleHead("Host: a\r\nHost: b"), uint16(3))
+	f.Add("\x16\x03\x01", uint16(1))
+	f.Add("GET / HTTP/1.0\r\n\r\n", uint16(9))
+	f.Add("GET /\n", uint16(5))
+	f.Add("GET http://h/ HTTP/1.1\r\nX: y\r\n\r\nrest", uint16(5))
+	f.Fuzz(func(t *testing.T, in string, cut uint16) {
+		r, n, err := ParseHead([]byte(in))
+		checkHandshakeError(t, err)
+		if (r != nil) != (n > 0) || err != nil && r != nil || n > min(len(in), MaxHeadSize) {
+			t.Fatalf("r %v, n %d, err %v", r, n, err)
+		}
+		if n > 0 {
+			if !strings.HasSuffix(in[:n], "\r\n\r\n") || r.Host == "" || r.Proto != "HTTP/1.1" {
+				t.Fatalf("n %d, request %+v", n, r)
+			}
+			_, err := CheckUpgrade(r)
+			checkHandshakeError(t, err)
+			checkHandshakeError(t, CheckOrigin(r, nil))
+		}
+		if _, _, partErr := ParseHead([]byte(in[:min(int(cut), len(in))])); partErr != nil && err == nil {
+			t.Fatalf("the first %d bytes are refused (%v), the whole is not", cut, partErr)
+		}
+	})
+}
+
+func checkHandshakeError(t *testing.T, err error) {
+	t.Helper()
+	var he *HandshakeError
+	if err == nil {
+		return
+	}
+	if !errors.As(err, &he) || he.Status < 400 || he.Label == "" || he.Detail == "" {
+		t.Fatalf("error %#v", err)
+	}
+	head, body, ok := strings.Cut(string(he.AppendResponse(nil)), "\r\n\r\n")
+	if !ok || strings.Count(body, "\n") != 1 || !strings.HasSuffix(body, "\n") || strings.ContainsAny(body, "\r\x00") ||
+		strings.Contains(strings.ReplaceAll(head, "\r\n", ""), "\n") {
+		t.Fatalf("response %q, body %q", head, body)
+	}
+}
+
+// FuzzExtensions: an offer is never an error, and what is accepted was asked for and lies in the allowed range.
+func FuzzExtensions(f *testing.F) {
+	for _, s := range []string{"permessage-deflate; server_max_window_bits=9", `x; a="\",", permessage-deflate`,
+		"permessage-deflate; client_max_window_bits; client_max_window_bits, permessage-deflate", ";,=\""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, list string) {
+		var u Upgrade
+		u.chooseDeflate(list)
+		switch {
+		case !u.Deflate:
+			if u.WindowBits != 0 || u.boundWindow {
+				t.Fatalf("declined, but %+v", u)
+			}
+		case u.WindowBits < 8 || u.WindowBits > 15 || !u.boundWindow && u.WindowBits != 15:
+			t.Fatalf("accepted %+v", u)
+		case !strings.Contains(strings.ToLower(list), "permessage-deflate"):
+			t.Fatalf("accepted %+v of %q", u, list)
+		case u.boundWindow != strings.Contains(acceptedOffer(list), "server_max_window_bits"):
+			t.Fatalf("bound window %v, offer %q", u.boundWindow, acceptedOffer(list))
+		}
+	})
+}
+
+// acceptedOffer is the first offer of list that is acceptable alone.
+func acceptedOffer(list string) string {
+	for list != "" {
+		var offer string
+		offer, list = cutUnquoted(list, ',')
+		var u Upgrade
+		if u.chooseDeflate(offer); u.Deflate {
+			return strings.ToLower(offer)
+		}
+	}
+	return ""
+}
