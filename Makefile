@@ -38,11 +38,11 @@ loadtest: build ## load a fresh gateway and write out/loadtest.html (CONNECTIONS
 profile: build ## CPU and heap profiles under load, their tops printed, files in out/
 	@scripts/profile.sh
 
-bench: ## roost beside its peers, side by side; writes benchmarks/results
-	@scripts/bench.sh
+bench: ## roost beside its peers, side by side; writes benchmarks/results (ARGS=--quick)
+	@scripts/bench.sh $(ARGS)
 
-million: build ## a million idle connections on one process (minutes; needs 16 GiB)
-	@benchmarks/million/run.sh
+million: ## a million idle connections on one process (minutes; ARGS=--help)
+	@benchmarks/million/run.sh $(ARGS)
 
 soak: build ## connections that come and go under load (DURATION=10m)
 	@scripts/soak.sh

@@ -3,5 +3,5 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need_go
 need_command gcc gcc libc6-dev || fail "the C floor needs gcc"
-cd benchmarks
-exec go run . compare
+cd benchmarks # with no arguments: all peers, all scenarios
+exec go run ./cmd/compare "$@"
