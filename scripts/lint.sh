@@ -12,5 +12,6 @@ for module in . benchmarks; do
 	echo "vet and staticcheck: $module"
 	go -C "$module" vet ./...
 	(cd "$module" && go run "$STATICCHECK" ./...)
+	go -C "$module" mod tidy -diff || fail "$module/go.mod is not tidy: go mod tidy"
 done
 go test -count=1 ./internal/imports
