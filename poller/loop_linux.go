@@ -70,6 +70,9 @@ func newLoop(p *Poller, index int) (*Loop, error) {
 // Index returns the loop's number, from 0.
 func (l *Loop) Index() int { return l.index }
 
+// Handler returns what Options.Handler made for the loop. Any goroutine.
+func (l *Loop) Handler() Handler { return l.handler }
+
 // Now returns the current tick. Loop goroutine only.
 func (l *Loop) Now() uint32 { return l.now }
 

@@ -1,0 +1,149 @@
+package conn
+
+import (
+	"net/netip"
+	"unicode/utf8"
+	"unsafe"
+
+	"roost/poller"
+	"roost/proto/ws"
+)
+
+// Conn is one WebSocket connection.
+type Conn struct {
+	pc poller.Conn // first: the loop's callbacks are cast back
+
+	// Owned by the loop.
+	part *partial // nil unless a request head, frame or message is half read
+	turn *turn    // nil unless the pool has worked for it lately
+
+	// Owned by the loop; window and route are static from the upgrade on.
+	state  state
+	flags  flags
+	route  uint8  // index into Server.routes
+	window uint8  // of the peer's inflater, in bits; 0 = not compressed
+	clock  uint32 // the rate limiter's; after a close frame, its code
+}
+
+type state uint8
+
+const (
+	stateHandshake state = iota
+	stateOpen
+	stateClosing // a close frame was received or sent; input is ignored
+	stateRefused // no WebSocket: answered by HTTP
+)
+
+type flags uint8
+
+const (
+	flagPinged flags = 1 << iota // a ping is out and nothing has been read since
+	flagSoft                     // was above the soft limit when last looked at
+	flagPaused                   // reading waits for the worker
+)
+
+// partial is what is kept of input that is not complete.
+type partial struct {
+	head []byte // of an upgrade request
+	dec  *ws.Decoder
+}
+
+func connOf(pc *poller.Conn) *Conn { return (*Conn)(unsafe.Pointer(pc)) }
+
+// Session returns what Route.Authorize or SetSession attached. Any goroutine, as
+// far as SetSession is not called at the same time.
+func (c *Conn) Session() any { return c.pc.Session() }
+
+// SetSession attaches v to the connection. Call it from the handler.
+func (c *Conn) SetSession(v any) { c.pc.SetSession(v) }
+
+// Handle names the connection without keeping it alive. Any goroutine.
+func (c *Conn) Handle() poller.Handle { return c.pc.Handle() }
+
+// RemoteAddr returns the peer's address. From the handler of an inline route, or
+// on the loop.
+func (c *Conn) RemoteAddr() netip.AddrPort { return c.pc.RemoteAddr() }
+
+// Send queues one message. It returns poller.ErrClosed when the connection is
+// closed or being closed. Any goroutine.
+func (c *Conn) Send(op ws.Opcode, payload []byte) error {
+	if frame := c.compressed(op, payload); frame != nil {
+		return c.share(frame)
+	}
+	var room [14]byte
+	head := ws.AppendHeader(room[:0], op, true, false, len(payload))
+	pending, err := c.pc.Write(head, payload)
+	return c.queued(len(head)+len(payload), pending, err)
+}
+
+// Reply is Send for use within Handler.Message of this very connection. On an
+// inline route it saves the queue where it can.
+func (c *Conn) Reply(op ws.Opcode, payload []byte) error {
+	h := c.loop()
+	if !h.server.routes[c.route].Inline {
+		return c.Send(op, payload)
+	}
+	if frame := c.compressed(op, payload); frame != nil {
+		return c.share(frame)
+	}
+	return h.write(c, op, payload)
+}
+
+// SendPrepared queues a message that many connections share. Any goroutine.
+func (c *Conn) SendPrepared(p *ws.Prepared) error { return c.share(p.FrameWindow(c.window)) }
+
+func (c *Conn) share(frame []byte) error {
+	pending, err := c.pc.WriteShared(frame)
+	return c.queued(len(frame), pending, err)
+}
+
+// compressed returns the whole frame where compression is agreed and worth a try.
+func (c *Conn) compressed(op ws.Opcode, payload []byte) []byte {
+	if c.window == 0 || len(payload) < compressMin || op.IsControl() {
+		return nil
+	}
+	return ws.NewPrepared(op, payload).FrameWindow(c.window)
+}
+
+const compressMin = 64 // bytes
+
+// queued holds the result of a write of n bytes against the hard limit.
+func (c *Conn) queued(n, pending int, err error) error {
+	if err != nil {
+		return err
+	}
+	h := c.loop()
+	if pending-n > h.server.opts.HardLimit {
+		c.pc.Cut(ReasonSlow)
+		return poller.ErrClosed
+	}
+	h.stats.messagesOut.Add(1)
+	return nil
+}
+
+// Close sends a close frame and ends the connection in order, after what has been
+// sent before. The code is one that may be sent (ws.CloseCode.Valid); others become
+// 1000. reason is cut to 123 bytes. Any goroutine.
+func (c *Conn) Close(code ws.CloseCode, reason string) {
+	if !code.Valid() {
+		code = ws.CloseNormal
+	}
+	if !utf8.ValidString(reason) {
+		reason = ""
+	}
+	c.end(ReasonApplication, code, reason)
+}
+
+func (c *Conn) end(r Reason, code ws.CloseCode, text string) {
+	var room [4 + 125]byte
+	_, _ = c.pc.Write(ws.AppendClose(room[:0], code, text), nil)
+	c.pc.Finish(r)
+}
+
+// fail ends the connection for a reason that has a code of its own.
+func (c *Conn) fail(r Reason, text string) { c.end(r, reasons[r].code, text) }
+
+// Cut ends the connection at once, without a close frame. Any goroutine.
+func (c *Conn) Cut() { c.pc.Cut(ReasonApplication) }
+
+func (c *Conn) loop() *loop { return c.pc.Loop().Handler().(*loop) }

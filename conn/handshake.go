@@ -1,0 +1,173 @@
+package conn
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"roost/proto/ws"
+)
+
+var errHandshakeLate = &ws.HandshakeError{Status: http.StatusRequestTimeout, Label: "timeout",
+	Detail: "the request head did not arrive in time"}
+
+var errNoRoute = &ws.HandshakeError{Status: http.StatusNotFound, Label: "not_found",
+	Detail: "there is nothing at this path"}
+
+// handshake takes a part of an upgrade request.
+func (h *loop) handshake(c *Conn, b []byte) {
+	head := b
+	if c.part != nil {
+		c.part.head = append(c.part.head, b...)
+		head = c.part.head
+	}
+	r, n, err := ws.ParseHead(head)
+	switch {
+	case err != nil:
+		h.refuse(c, ReasonHandshake, err)
+		return
+	case n == 0:
+		if c.part == nil {
+			c.part = &partial{head: append([]byte(nil), b...)}
+		}
+		return
+	}
+	c.part = nil
+	route := h.server.byPath[r.URL.Path]
+	if route == nil || !wantsUpgrade(r) && h.server.opts.HTTP != nil {
+		h.serveHTTP(c, r, route)
+		return
+	}
+	if err := h.upgrade(c, r, route); err != nil {
+		h.refuse(c, ReasonHandshake, err)
+		return
+	}
+	if rest := head[n:]; len(rest) > 0 && c.state == stateOpen {
+		h.decode(c, rest)
+	}
+}
+
+func wantsUpgrade(r *http.Request) bool { return len(r.Header["Upgrade"]) > 0 }
+
+// upgrade confirms the upgrade, or says why not.
+func (h *loop) upgrade(c *Conn, r *http.Request, route *Route) error {
+	s := h.server
+	u, err := ws.CheckUpgrade(r)
+	if err != nil {
+		return err
+	}
+	if err := ws.CheckOrigin(r, s.opts.AllowedOrigins); err != nil {
+		return err
+	}
+	if route.Authorize != nil {
+		session, err := route.authorize(r)
+		if err != nil {
+			return err
+		}
+		c.pc.SetSession(session)
+	}
+	deflate := u.Deflate && !s.opts.NoDeflate
+	h.resp = ws.AppendUpgradeResponse(h.resp[:0], &u, route.choose(u.Protocols), deflate)
+	if deflate {
+		c.window = u.WindowBits
+	}
+	c.state = stateOpen
+	c.route = route.id
+	c.clock = h.now()
+	h.stats.upgrades.Add(1)
+	h.stats.open.Add(1)
+	h.loop.SetDeadline(&c.pc, s.ticks.spread())
+	if _, err := h.loop.Write(&c.pc, h.resp, nil, false); err != nil {
+		return nil // gone already; Closed follows
+	}
+	if route.Inline {
+		s.guard(c, func() { route.Handler.Open(c) })
+	} else {
+		h.enqueue(c, item{kind: itemOpen})
+	}
+	return nil
+}
+
+func (rt *Route) authorize(r *http.Request) (session any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			rt.server.logPanic(nil, v)
+			err = &ws.HandshakeError{Status: http.StatusInternalServerError, Label: "panic", Detail: "the server failed to check the request"}
+		}
+	}()
+	return rt.Authorize(r)
+}
+
+// choose picks the route's most wanted subprotocol among those offered.
+func (rt *Route) choose(offered []string) string {
+	for _, p := range rt.Protocols {
+		if slices.Contains(offered, p) {
+			return p
+		}
+	}
+	return ""
+}
+
+// refuse answers with the error's response and ends the connection.
+func (h *loop) refuse(c *Conn, why Reason, err error) {
+	var he *ws.HandshakeError
+	if !errors.As(err, &he) {
+		he = &ws.HandshakeError{Status: http.StatusForbidden, Label: "unauthorized", Detail: err.Error()}
+	}
+	h.server.handshakeErrors.add(he.Label)
+	h.resp = he.AppendResponse(h.resp[:0])
+	h.respond(c, why)
+}
+
+func (h *loop) respond(c *Conn, why Reason) {
+	c.part = nil
+	_, _ = c.pc.Write(h.resp, nil)
+	c.pc.Finish(why)
+	c.state = stateRefused
+}
+
+// serveHTTP answers a request that is no upgrade to a known route.
+func (h *loop) serveHTTP(c *Conn, r *http.Request, route *Route) {
+	var resp *Response
+	if h.server.opts.HTTP != nil {
+		resp = h.server.answer(r)
+	}
+	switch {
+	case resp != nil:
+		h.resp = resp.append(h.resp[:0], r.Method == http.MethodHead)
+		h.respond(c, ReasonHTTP)
+	case route != nil: // says what an upgrade needs
+		_, err := ws.CheckUpgrade(r)
+		h.refuse(c, ReasonHandshake, err)
+	default:
+		h.refuse(c, ReasonHandshake, errNoRoute)
+	}
+}
+
+func (s *Server) answer(r *http.Request) (resp *Response) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logPanic(nil, v)
+			resp = &Response{Status: http.StatusInternalServerError, ContentType: "text/plain", Body: []byte("internal error\n")}
+		}
+	}()
+	return s.opts.HTTP(r)
+}
+
+func (resp *Response) append(dst []byte, headOnly bool) []byte {
+	dst = fmt.Appendf(dst, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: ", resp.Status, http.StatusText(resp.Status), resp.ContentType)
+	dst = strconv.AppendInt(dst, int64(len(resp.Body)), 10)
+	dst = append(dst, "\r\nConnection: close\r\nX-Content-Type-Options: nosniff\r\n"...)
+	for k, vs := range resp.Header {
+		for _, v := range vs {
+			dst = append(dst, k+": "+v+"\r\n"...)
+		}
+	}
+	dst = append(dst, "\r\n"...)
+	if headOnly {
+		return dst
+	}
+	return append(dst, resp.Body...)
+}

@@ -1,0 +1,251 @@
+package conn
+
+import (
+	"errors"
+	"math/rand/v2"
+	"sync"
+
+	"roost/poller"
+	"roost/proto/ws"
+)
+
+// loop is the handler of one event loop; all its methods run on that loop.
+type loop struct {
+	server *Server
+	loop   *poller.Loop
+	dec    *ws.Decoder // for connections that have none of their own
+	room   [14]byte    // frame header under construction
+	more   bool        // the input at hand holds more after the current message
+	resp   []byte      // response under construction
+	stats  *counters
+
+	broadcasts broadcastQueue
+}
+
+var decoders = sync.Pool{New: func() any { return new(ws.Decoder) }}
+
+// Open implements poller.Handler.
+func (h *loop) Open(pc *poller.Conn) {
+	h.loop.SetDeadline(pc, h.server.ticks.handshake)
+}
+
+// Data implements poller.Handler.
+func (h *loop) Data(pc *poller.Conn, b []byte) {
+	c := connOf(pc)
+	c.flags &^= flagPinged
+	switch c.state {
+	case stateHandshake:
+		h.handshake(c, b)
+	case stateOpen:
+		h.decode(c, b)
+	}
+}
+
+// write queues a frame, or writes it at once where that is cheaper.
+func (h *loop) write(c *Conn, op ws.Opcode, payload []byte) error {
+	head := ws.AppendHeader(h.room[:0], op, true, false, len(payload))
+	pending, err := h.loop.Write(&c.pc, head, payload, h.more)
+	return c.queued(len(head)+len(payload), pending, err)
+}
+
+// decode hands out the messages in b and keeps what is left over. A connection
+// that holds a part of a message has a decoder of its own for that long.
+func (h *loop) decode(c *Conn, b []byte) {
+	own, dec := c.part, h.dec
+	if own != nil {
+		dec = own.dec
+		c.part = nil
+	}
+	lim := &h.server.limits
+	for c.state == stateOpen {
+		ev, n, ok, err := dec.Next(lim, c.window != 0, b)
+		if err != nil {
+			h.protocolError(c, err)
+			break
+		}
+		b = b[n:]
+		if !ok {
+			break
+		}
+		h.more = len(b) > 0
+		h.event(c, ev)
+	}
+	h.more = false
+	if c.state != stateOpen || dec.Size() > 0 && dec.Idle() {
+		dec.Reset()
+	}
+	switch {
+	case dec.Idle() && own != nil:
+		decoders.Put(dec)
+	case !dec.Idle() && own == nil:
+		c.part = &partial{dec: dec}
+		h.dec = decoders.Get().(*ws.Decoder)
+	case !dec.Idle():
+		c.part = own
+	}
+}
+
+func (h *loop) event(c *Conn, ev ws.Event) {
+	if h.server.opts.MessageRate > 0 && !h.allowed(c) {
+		c.fail(ReasonRate, "too many messages")
+		c.state = stateClosing
+		return
+	}
+	switch ev.Op {
+	case ws.OpText, ws.OpBinary:
+		h.stats.messagesIn.Add(1)
+		rt := h.server.routes[c.route]
+		if rt.Inline {
+			h.server.message(rt, c, ev.Op, ev.Payload)
+		} else {
+			h.enqueue(c, item{kind: itemMessage, op: ev.Op, buf: copyPayload(ev.Payload)})
+		}
+	case ws.OpPing:
+		_ = h.write(c, ws.OpPong, ev.Payload)
+	case ws.OpClose:
+		h.peerClosed(c, ev.Code)
+	}
+}
+
+// peerClosed answers a close frame with its own code (RFC 6455 section 5.5.1), after
+// the answers to all earlier messages.
+func (h *loop) peerClosed(c *Conn, code ws.CloseCode) {
+	c.state = stateClosing
+	c.clock = uint32(code)
+	if h.working(c) {
+		h.enqueue(c, item{kind: itemPeerClose, code: code})
+		return
+	}
+	var room [4]byte
+	_, _ = c.pc.Write(ws.AppendClose(room[:0], code, ""), nil)
+	h.loop.FinishNow(&c.pc, ReasonPeerClosed)
+}
+
+func (h *loop) protocolError(c *Conn, err error) {
+	c.state = stateClosing
+	var pe *ws.ProtocolError
+	if !errors.As(err, &pe) {
+		pe = &ws.ProtocolError{Code: ws.CloseProtocolError, Label: "unknown", Detail: err.Error()}
+	}
+	c.clock = uint32(pe.Code)
+	h.server.protocolErrors.add(pe.Label)
+	c.end(ReasonProtocol, pe.Code, pe.Detail)
+}
+
+// working tells whether items of c are still in the pool's hands.
+func (h *loop) working(c *Conn) bool {
+	if c.turn == nil {
+		return false
+	}
+	c.turn.mu.Lock()
+	defer c.turn.mu.Unlock()
+	return c.turn.running
+}
+
+// EOF implements poller.Handler.
+func (h *loop) EOF(pc *poller.Conn) (wait bool) {
+	c := connOf(pc)
+	if c.state != stateOpen || !h.working(c) {
+		return c.state == stateClosing && h.working(c)
+	}
+	c.state = stateClosing
+	h.enqueue(c, item{kind: itemEOF})
+	return true
+}
+
+// Blocked implements poller.Handler: it starts the time a slow reader has.
+func (h *loop) Blocked(pc *poller.Conn, pending int) {
+	c := connOf(pc)
+	if pending > h.server.opts.SoftLimit && c.flags&flagSoft == 0 {
+		c.flags |= flagSoft
+		h.loop.SetDeadline(pc, h.server.ticks.soft)
+	}
+}
+
+// Due implements poller.Handler.
+func (h *loop) Due(pc *poller.Conn) {
+	c, t := connOf(pc), &h.server.ticks
+	if c.state == stateHandshake {
+		h.refuse(c, ReasonHandshakeLate, errHandshakeLate)
+		return
+	}
+	if c.flags&flagSoft != 0 {
+		c.flags &^= flagSoft
+		if pc.Pending() > h.server.opts.SoftLimit {
+			pc.Cut(ReasonSlow)
+			return
+		}
+	}
+	if c.turn != nil && c.turn.overdue(h.server.opts.OverloadTime) {
+		c.fail(ReasonOverload, "no worker is free")
+		return
+	}
+	if c.state != stateOpen {
+		return
+	}
+	h.rest(c)
+	h.refill(c)
+	if t.ping == 0 {
+		h.loop.SetDeadline(pc, t.check)
+		return
+	}
+	silent := h.loop.Now() - pc.LastRead()
+	switch {
+	case silent < t.ping:
+		h.loop.SetDeadline(pc, t.ping-silent)
+	case c.flags&flagPinged == 0:
+		c.flags |= flagPinged
+		h.stats.pings.Add(1)
+		_, _ = pc.WriteShared(pingFrame)
+		h.loop.SetDeadline(pc, t.pong)
+	default:
+		c.fail(ReasonNoPong, "no answer to a ping")
+	}
+}
+
+var pingFrame = ws.AppendFrame(nil, ws.OpPing, nil)
+
+// spread returns a first deadline that keeps pings from coming in bursts.
+func (t *ticks) spread() uint32 {
+	if t.ping == 0 {
+		return t.check
+	}
+	return t.ping/2 + rand.Uint32N(t.ping/2+1)
+}
+
+// Closed implements poller.Handler.
+func (h *loop) Closed(pc *poller.Conn, r Reason) {
+	c := connOf(pc)
+	h.stats.closed[min(int(r), len(h.stats.closed)-1)].Add(1)
+	if c.part != nil {
+		if d := c.part.dec; d != nil {
+			d.Reset()
+			decoders.Put(d)
+		}
+		c.part = nil
+	}
+	if c.state == stateHandshake || c.state == stateRefused {
+		return
+	}
+	h.stats.open.Add(-1)
+	code := closeCode(c, r)
+	c.state = stateClosing
+	if rt := h.server.routes[c.route]; rt.Inline {
+		h.server.guard(c, func() { rt.Handler.Close(c, r, code) })
+	} else {
+		h.enqueue(c, item{kind: itemClosed, reason: r, code: code})
+	}
+}
+
+// closeCode is what the handler is told.
+func closeCode(c *Conn, r Reason) ws.CloseCode {
+	switch {
+	case r == ReasonPeerClosed || r == ReasonProtocol:
+		return ws.CloseCode(c.clock)
+	case int(r) < len(reasons) && reasons[r].code != 0:
+		return reasons[r].code
+	case r == ReasonApplication:
+		return ws.CloseNormal
+	}
+	return ws.CloseAbnormal
+}

@@ -1,0 +1,153 @@
+package conn
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/panjf2000/ants/v2"
+
+	"roost/poller"
+	"roost/proto/ws"
+)
+
+// Server accepts WebSocket connections and runs the handlers of its routes.
+type Server struct {
+	// Static after New.
+	opts   Options
+	limits ws.Limits
+	ticks  ticks
+	routes []*Route
+	byPath map[string]*Route
+	poller *poller.Poller
+	pool   *ants.PoolWithFuncGeneric[*turn]
+	loops  []*loop
+
+	protocolErrors  labelCounts
+	handshakeErrors labelCounts
+
+	waiting struct {
+		mu    sync.Mutex
+		turns []*turn // found no free worker, first come first served
+	}
+}
+
+// ticks are the options' times in the poller's unit.
+type ticks struct {
+	handshake, ping, pong, soft uint32
+	check                       uint32 // how often a connection is looked at without pings
+	rate                        uint32 // units of the rate limiter's clock in a tick
+}
+
+// New starts a server that does not listen yet.
+func New(opts Options) (*Server, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		opts:   opts,
+		limits: ws.Limits{MaxFrame: opts.MaxFrame, MaxMessage: opts.MaxMessage},
+		byPath: make(map[string]*Route, len(opts.Routes)),
+	}
+	for i, r := range opts.Routes {
+		r.id, r.server = uint8(i), s
+		s.routes = append(s.routes, r)
+		s.byPath[r.Path] = r
+	}
+	s.ticks = opts.ticks()
+	var err error
+	s.pool, err = ants.NewPoolWithFuncGeneric(opts.Workers, s.work, ants.WithNonblocking(true))
+	if err != nil {
+		return nil, fmt.Errorf("conn: start worker pool: %w", err)
+	}
+	opts.Poller.Logger = opts.Logger
+	opts.Poller.New = func() *poller.Conn { return &new(Conn).pc }
+	opts.Poller.Handler = func(l *poller.Loop) poller.Handler {
+		h := &loop{server: s, loop: l, dec: new(ws.Decoder), stats: new(counters)}
+		s.loops = append(s.loops, h)
+		return h
+	}
+	s.poller, err = poller.New(opts.Poller)
+	if err != nil {
+		s.pool.Release()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (o *Options) ticks() ticks {
+	in := func(d time.Duration) uint32 {
+		if d <= 0 {
+			return 0
+		}
+		return uint32(max(1, (d+o.Poller.Tick-1)/o.Poller.Tick))
+	}
+	t := ticks{handshake: in(o.HandshakeTimeout), ping: in(o.PingInterval), pong: in(o.PongTimeout), soft: in(o.SoftTime)}
+	t.check = in(25 * time.Second)
+	t.rate = uint32(rateUnits * o.Poller.Tick / time.Second)
+	return t
+}
+
+// Listen accepts clients on a TCP address, host:port. It returns the address
+// bound. It may be called several times.
+func (s *Server) Listen(address string) (netip.AddrPort, error) { return s.poller.Listen(address) }
+
+// Poller returns the event loops below the server.
+func (s *Server) Poller() *poller.Poller { return s.poller }
+
+// shutdownSlice is how many connections a loop closes before it looks at its events.
+const shutdownSlice = 4096
+
+// Shutdown stops accepting, tells every client that the server goes away (1001) and
+// waits until they have gone or ctx has ended; then it cuts those left. The error is
+// that of ctx if any had to be cut.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.poller.StopAccepting()
+	for _, h := range s.loops {
+		s.eachSlice(h, func(c *Conn) {
+			if c.state == stateHandshake {
+				c.pc.Cut(ReasonShutdown)
+				return
+			}
+			c.fail(ReasonShutdown, "the server is shutting down")
+		}, nil)
+	}
+	err := s.poller.Stop(ctx)
+	for s.pool.Running() > 0 && ctx.Err() == nil {
+		if s.pool.ReleaseTimeout(10*time.Millisecond) == nil {
+			return err
+		}
+	}
+	s.pool.Release()
+	return err
+}
+
+// eachSlice calls f on h's loop for each connection, a slice at a time, then done.
+func (s *Server) eachSlice(h *loop, f func(*Conn), done func()) {
+	var from uint32
+	var step func()
+	step = func() {
+		next, more := h.loop.Each(from, shutdownSlice, func(pc *poller.Conn) { f(connOf(pc)) })
+		from = next
+		if more && h.loop.Post(step) {
+			return
+		}
+		if done != nil {
+			done()
+		}
+	}
+	if !h.loop.Post(step) && done != nil {
+		done()
+	}
+}
+
+func (s *Server) logPanic(c *Conn, v any) {
+	args := []any{"panic", v, "stack", string(debug.Stack())}
+	if c != nil {
+		args = append(args, "route", s.routes[c.route].Path)
+	}
+	s.opts.Logger.Error("a handler panicked", args...)
+}

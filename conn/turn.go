@@ -1,0 +1,234 @@
+package conn
+
+import (
+	"math/bits"
+	"sync"
+	"time"
+
+	"roost/poller"
+	"roost/proto/ws"
+)
+
+// turnLength is how many messages one connection may have handled before others
+// get the worker.
+const turnLength = 16
+
+// turn is a connection's place in the pool: its messages are handled in order, by
+// one worker at a time.
+type turn struct {
+	conn *Conn
+
+	mu      sync.Mutex
+	inbox   []item
+	bytes   int       // of payload in inbox
+	running bool      // a worker has it, or it waits for one
+	since   time.Time // when it began to wait for a worker; zero when it does not
+	paused  bool      // the loop stopped reading
+}
+
+type itemKind uint8
+
+const (
+	itemMessage itemKind = iota
+	itemOpen
+	itemPeerClose // answer the peer's close frame once all before it is handled
+	itemEOF
+	itemClosed
+)
+
+type item struct {
+	kind   itemKind
+	op     ws.Opcode
+	reason Reason
+	code   ws.CloseCode
+	buf    *[]byte
+}
+
+var turnPool = sync.Pool{New: func() any { return new(turn) }}
+
+// Payload copies come from pools by power of two, 256 B to 64 KiB.
+const (
+	bufMinBits = 8
+	bufMaxBits = 16
+)
+
+var bufPools [bufMaxBits + 1]sync.Pool
+
+func copyPayload(p []byte) *[]byte {
+	n := max(bufMinBits, bits.Len(uint(max(len(p), 1)-1)))
+	if n > bufMaxBits {
+		b := append([]byte(nil), p...)
+		return &b
+	}
+	b, _ := bufPools[n].Get().(*[]byte)
+	if b == nil {
+		fresh := make([]byte, 0, 1<<n)
+		b = &fresh
+	}
+	*b = append((*b)[:0], p...)
+	return b
+}
+
+func freePayload(b *[]byte) {
+	if n := bits.Len(uint(cap(*b)) - 1); cap(*b) == 1<<n && n >= bufMinBits && n <= bufMaxBits {
+		bufPools[n].Put(b)
+	}
+}
+
+// enqueue gives an item to the connection's turn. Loop goroutine only.
+func (h *loop) enqueue(c *Conn, it item) {
+	t := c.turn
+	if t == nil {
+		t = turnPool.Get().(*turn)
+		t.conn = c
+		c.turn = t
+	}
+	s := h.server
+	t.mu.Lock()
+	t.inbox = append(t.inbox, it)
+	if it.buf != nil {
+		t.bytes += len(*it.buf)
+	}
+	if len(t.inbox) >= s.opts.InboxMessages || t.bytes >= s.opts.InboxBytes {
+		t.paused = true
+		c.pc.Pause()
+	}
+	start := !t.running
+	t.running = true
+	t.mu.Unlock()
+	if start {
+		s.submit(t)
+	}
+}
+
+// submit never blocks: a turn that finds no worker waits for one to become free.
+func (s *Server) submit(t *turn) {
+	if s.pool.Invoke(t) == nil {
+		return
+	}
+	t.mu.Lock()
+	t.since = time.Now()
+	t.mu.Unlock()
+	s.waiting.mu.Lock()
+	s.waiting.turns = append(s.waiting.turns, t)
+	s.waiting.mu.Unlock()
+	// The last worker may have looked just before.
+	if s.pool.Free() != 0 {
+		if t := s.nextWaiting(); t != nil {
+			s.submit(t)
+		}
+	}
+}
+
+func (s *Server) nextWaiting() *turn {
+	s.waiting.mu.Lock()
+	defer s.waiting.mu.Unlock()
+	if len(s.waiting.turns) == 0 {
+		return nil
+	}
+	t := s.waiting.turns[0]
+	s.waiting.turns[0] = nil
+	s.waiting.turns = s.waiting.turns[1:]
+	return t
+}
+
+// work is a worker's task: one turn, then those that found no worker.
+func (s *Server) work(t *turn) {
+	for t != nil {
+		if s.takeTurn(t) {
+			s.submit(t)
+		}
+		t = s.nextWaiting()
+	}
+}
+
+// takeTurn handles what is in the inbox, up to turnLength items. It reports
+// whether there is more.
+func (s *Server) takeTurn(t *turn) (more bool) {
+	t.mu.Lock()
+	t.since = time.Time{}
+	t.mu.Unlock()
+	for range turnLength {
+		t.mu.Lock()
+		if len(t.inbox) == 0 {
+			t.running = false
+			t.inbox = nil
+			t.mu.Unlock()
+			return false
+		}
+		it := t.inbox[0]
+		t.inbox[0] = item{}
+		t.inbox = t.inbox[1:]
+		if it.buf != nil {
+			t.bytes -= len(*it.buf)
+		}
+		resume := t.paused && len(t.inbox) <= s.opts.InboxMessages/2 && t.bytes <= s.opts.InboxBytes/2
+		if resume {
+			t.paused = false
+		}
+		t.mu.Unlock()
+		if resume {
+			t.conn.pc.Resume()
+		}
+		s.handle(t.conn, it)
+	}
+	return true
+}
+
+func (s *Server) handle(c *Conn, it item) {
+	rt := s.routes[c.route]
+	switch it.kind {
+	case itemMessage:
+		s.message(rt, c, it.op, *it.buf)
+		freePayload(it.buf)
+	case itemOpen:
+		s.guard(c, func() { rt.Handler.Open(c) })
+	case itemPeerClose:
+		c.end(ReasonPeerClosed, it.code, "")
+	case itemEOF:
+		c.pc.Finish(poller.ReasonEOF)
+	case itemClosed:
+		s.guard(c, func() { rt.Handler.Close(c, it.reason, it.code) })
+	}
+}
+
+func (s *Server) message(rt *Route, c *Conn, op ws.Opcode, payload []byte) {
+	defer s.recovered(c)
+	rt.Handler.Message(c, op, payload)
+}
+
+func (s *Server) guard(c *Conn, f func()) {
+	defer s.recovered(c)
+	f()
+}
+
+// recovered keeps a handler's panic from the other connections.
+func (s *Server) recovered(c *Conn) {
+	if v := recover(); v != nil {
+		s.logPanic(c, v)
+		c.fail(ReasonPanic, "internal error")
+	}
+}
+
+// overdue reports whether the turn has waited too long for a worker.
+func (t *turn) overdue(limit time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.since.IsZero() && time.Since(t.since) > limit
+}
+
+// rest gives a turn back that has nothing to do. Loop goroutine only: nobody else
+// starts a turn.
+func (h *loop) rest(c *Conn) {
+	t := c.turn
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	idle := !t.running
+	t.mu.Unlock()
+	if idle {
+		c.turn, t.conn = nil, nil
+		turnPool.Put(t)
+	}
+}
