@@ -20,7 +20,8 @@ type Server struct {
 	Name     string
 	Settings string // for the reader of the results
 
-	program   string   // file name of the built program
+	program   string   // file name of the built program, or its absolute path
+	roost     bool     // built of the main module
 	arguments []string // before --address
 	echo      string   // path of its echo route; /echo if empty
 	scenarios []string // the only ones it has a row in; all if empty
@@ -40,6 +41,16 @@ func (s Server) TakesPart(scenario string) bool {
 	return len(s.scenarios) == 0 || slices.Contains(s.scenarios, scenario)
 }
 
+// IsRoost says whether the server is roost, with whatever setting.
+func (s Server) IsRoost() bool { return s.roost }
+
+// UseRoost makes the rows that are roost run this program, by its absolute path.
+func (s *Server) UseRoost(path string) {
+	if s.roost {
+		s.program = path
+	}
+}
+
 // All lists the servers in the order they run. The floor runs with that many threads.
 func All(floorThreads int) []Server {
 	serve := []string{"serve", "--dev", "--internal-address", "127.0.0.1:0"}
@@ -50,13 +61,13 @@ func All(floorThreads int) []Server {
 			Settings: fmt.Sprintf("C, bare level-triggered epoll, gcc -O2, %d thread(s); one send() per delivery",
 				floorThreads),
 		},
-		{Name: "roost", program: "roost", arguments: serve, Settings: "defaults: one loop per core, io_uring; /echo is answered on the loop"},
+		{Name: "roost", roost: true, arguments: serve, Settings: "defaults: one loop per core, io_uring; /echo is answered on the loop"},
 		{
-			Name: "roost-pool", program: "roost", arguments: serve, echo: "/echo-pool",
+			Name: "roost-pool", roost: true, arguments: serve, echo: "/echo-pool",
 			scenarios: []string{"echo"}, Settings: "as roost; /echo-pool goes through the worker pool",
 		},
 		{
-			Name: "roost-no-uring", program: "roost", arguments: append(slices.Clone(serve), "--no-io-uring"),
+			Name: "roost-no-uring", roost: true, arguments: append(slices.Clone(serve), "--no-io-uring"),
 			scenarios: []string{"echo", "fanout", "stall"}, Settings: "as roost, with --no-io-uring: one write per connection",
 		},
 		{Name: "gobwas", program: "gobwas", Settings: "gobwas/ws 1.4.0 on our raw epoll loop, one loop; frames compiled once; 1 MiB behind is cut"},
@@ -107,9 +118,9 @@ func Build(root, into string, servers []Server) error {
 	if err := os.MkdirAll(into, 0o755); err != nil {
 		return err
 	}
-	built := map[string]bool{"roost": true} // of another module: BuildRoost
+	built := map[string]bool{}
 	for _, server := range servers {
-		if built[server.program] {
+		if server.roost || built[server.program] {
 			continue
 		}
 		built[server.program] = true

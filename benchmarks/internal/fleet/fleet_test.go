@@ -22,7 +22,7 @@ var binaries string // what TestMain has built
 func peers() []Server {
 	var list []Server
 	for _, server := range All(1) {
-		if server.program != "roost" {
+		if !server.IsRoost() {
 			list = append(list, server)
 		}
 	}

@@ -32,7 +32,11 @@ type Process struct {
 // Start runs a built server of the folder binaries on a free port and waits until it is ready.
 func Start(server Server, binaries string) (*Process, error) {
 	arguments := append(append([]string{}, server.arguments...), "--address", "127.0.0.1:0")
-	command := exec.Command(filepath.Join(binaries, server.program), arguments...)
+	program := server.program
+	if !filepath.IsAbs(program) {
+		program = filepath.Join(binaries, program)
+	}
+	command := exec.Command(program, arguments...)
 	p := &Process{command: command, log: &tail{}, ended: make(chan struct{})}
 	command.Stderr = p.log
 	stdout, err := command.StdoutPipe()
