@@ -3,12 +3,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-ADDRESS          ?= 127.0.0.1:8000
-INTERNAL_ADDRESS ?= 127.0.0.1:8001
-FUZZ_TIME        ?= 30s
-
-export ADDRESS INTERNAL_ADDRESS FUZZ_TIME
-
 .PHONY: help build run test lint fmt fuzz loadtest profile bench million soak clean
 
 help: ## list these targets
@@ -17,7 +11,7 @@ help: ## list these targets
 build: ## static bin/roost and bin/roost-load
 	@scripts/build.sh
 
-run: build ## start the gateway for development and print the address of its page (ADDRESS=, INTERNAL_ADDRESS=)
+run: build ## start the gateway for development and print the address of its page (ADDRESS=127.0.0.1:8000)
 	@scripts/run.sh
 
 test: ## everything: lint, unit, race, fuzz, benchmarks module, cross builds, browser (CI=true: no step may be skipped)

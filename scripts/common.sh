@@ -47,7 +47,7 @@ start_gateway() {
 	IFS= read -r -t 20 line <&"${GATEWAY[0]}" || line=
 	[[ $line == ready\ * ]] || {
 		tail -n 20 out/gateway.log >&2
-		fail "the gateway did not become ready within 20 s"
+		fail "the gateway did not become ready (it has 20 s)"
 	}
 	for field in $line; do
 		case $field in

@@ -12,4 +12,5 @@ announce() {
 	done
 }
 
-exec bin/roost serve --dev --address "$ADDRESS" --internal-address "$INTERNAL_ADDRESS" > >(trap '' INT; announce)
+exec bin/roost serve --dev --address "${ADDRESS:-127.0.0.1:8000}" \
+	--internal-address "${INTERNAL_ADDRESS:-127.0.0.1:8001}" > >(trap '' INT; announce)
