@@ -1,9 +1,13 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: strict mode, the project's root as working directory, shared helpers.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly GO_NEEDED=1.26
 readonly STATICCHECK=honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+# The version is set by build.sh; Go's own stamp fails where the checkout belongs to another user.
+export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
 fail() {
 	printf 'error: %s\n' "$*" >&2

@@ -3,7 +3,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need_go
 
-unformatted=$(gofmt -l $(git ls-files --cached --others --exclude-standard '*.go'))
+unformatted=$(gofmt -l .)
 [[ -z $unformatted ]] || fail "not formatted, run 'make fmt':
 $unformatted"
 
