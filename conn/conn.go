@@ -50,6 +50,9 @@ type partial struct {
 
 func connOf(pc *poller.Conn) *Conn { return (*Conn)(unsafe.Pointer(pc)) }
 
+// Server returns the server the connection belongs to. Any goroutine.
+func (c *Conn) Server() *Server { return c.loop().server }
+
 // Session returns what Route.Authorize or SetSession attached. Any goroutine, as
 // far as SetSession is not called at the same time.
 func (c *Conn) Session() any { return c.pc.Session() }
@@ -145,5 +148,13 @@ func (c *Conn) fail(r Reason, text string) { c.end(r, reasons[r].code, text) }
 
 // Cut ends the connection at once, without a close frame. Any goroutine.
 func (c *Conn) Cut() { c.pc.Cut(ReasonApplication) }
+
+// Pause stops reading from the connection until Resume, so that the kernel pushes
+// back on the peer. Messages that have been read already are still handed out.
+// From the handler of an inline route only.
+func (c *Conn) Pause() { c.pc.Pause() }
+
+// Resume ends Pause. Any goroutine.
+func (c *Conn) Resume() { c.pc.Resume() }
 
 func (c *Conn) loop() *loop { return c.pc.Loop().Handler().(*loop) }
