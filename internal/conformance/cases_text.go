@@ -83,7 +83,7 @@ func failFastCases() []Case {
 	return cases
 }
 
-// run of the bytes from..to-1, each followed by after.
+// spanOf is the bytes from..to-1, each followed by after.
 func spanOf(from, to int, after string) string {
 	var b strings.Builder
 	for c := from; c < to; c++ {
@@ -94,40 +94,46 @@ func spanOf(from, to int, after string) string {
 }
 
 // utf8Sequences are the payloads of 6.5 to 6.23, after Markus Kuhn's UTF-8
-// decoder test. The comments name the sections.
+// decoder test.
 func utf8Sequences() [][]string {
-	var prefixes, stray []string
+	var prefixes []string
 	for i := 1; i <= len(kosme); i++ {
 		prefixes = append(prefixes, kosme[:i])
-	}
-	for _, s := range []string{"\x80", "\xbf", "\x80\xbf", "\x80\xbf\x80", "\x80\xbf\x80\xbf", "\x80\xbf\x80\xbf\x80",
-		"\x80\xbf\x80\xbf\x80\xbf"} {
-		stray = append(stray, s)
 	}
 	lonely := []string{spanOf(0xc0, 0xdf, " "), spanOf(0xe0, 0xef, " "), spanOf(0xf0, 0xf7, " "), spanOf(0xf8, 0xfb, " "),
 		spanOf(0xfc, 0xfd, " ")}
 	missing := []string{"\xc0", "\xe0\x80", "\xf0\x80\x80", "\xf8\x80\x80\x80", "\xfc\x80\x80\x80\x80", "\xdf", "\xef\xbf",
 		"\xf7\xbf\xbf", "\xfb\xbf\xbf\xbf", "\xfd\xbf\xbf\xbf\xbf"}
 	return [][]string{
-		{"hello\x24world", "hello¢world", "hello€world", "hello\xf0\xa4\xad\xa2world", kosme}, // 6.5 valid text
-		prefixes, // 6.6 its prefixes
-		{"\x00", "\u0080", "\u0800", "\U00010000"},                               // 6.7 first of each length
-		{"\xf8\x88\x80\x80\x80", "\xfc\x84\x80\x80\x80\x80"},                     // 6.8 first of five and six bytes
-		{"\x7f", "\u07ff", "\uffff", "\U0010ffff"},                               // 6.9 last of each length
-		{"\xf7\xbf\xbf\xbf", "\xfb\xbf\xbf\xbf\xbf", "\xfd\xbf\xbf\xbf\xbf\xbf"}, // 6.10 last of four to six
-		{"\ud7ff", "\ue000", "\ufffd", "\U0010ffff", "\xf4\x90\x80\x80"},         // 6.11 other borders
-		append(stray, spanOf(0x80, 0xbf, "")),                                    // 6.12 unexpected continuations
-		lonely,                                                                   // 6.13 lonely starts
-		missing,                                                                  // 6.14 last byte missing
-		{strings.Join(missing, "")},                                              // 6.15 those in a row
-		{"\xfe", "\xff", "\xfe\xfe\xff\xff"},                                     // 6.16 impossible bytes
-		{"\xc0\xaf", "\xe0\x80\xaf", "\xf0\x80\x80\xaf", "\xf8\x80\x80\x80\xaf", "\xfc\x80\x80\x80\x80\xaf"},             // 6.17 overlong
-		{"\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", "\xf8\x87\xbf\xbf\xbf", "\xfc\x83\xbf\xbf\xbf\xbf"},             // 6.18 longest overlong
-		{"\xc0\x80", "\xe0\x80\x80", "\xf0\x80\x80\x80", "\xf8\x80\x80\x80\x80", "\xfc\x80\x80\x80\x80\x80"},             // 6.19 overlong NUL
-		{"\xed\xa0\x80", "\xed\xad\xbf", "\xed\xae\x80", "\xed\xaf\xbf", "\xed\xb0\x80", "\xed\xbe\x80", "\xed\xbf\xbf"}, // 6.20 surrogates
-		surrogatePairs(), // 6.21
-		nonCharacters(),  // 6.22
-		{"\ufff9", "\ufffa", "\ufffb", "\ufffc", "\ufffd", "\ufffe", "\uffff"}, // 6.23 specials
+		// 6.5 and 6.6: valid text and its prefixes
+		{"hello\x24world", "hello¢world", "hello€world", "hello\xf0\xa4\xad\xa2world", kosme},
+		prefixes,
+		// 6.7 and 6.8: the first code of one to four, and of five and six bytes
+		{"\x00", "\u0080", "\u0800", "\U00010000"},
+		{"\xf8\x88\x80\x80\x80", "\xfc\x84\x80\x80\x80\x80"},
+		// 6.9 and 6.10: the last code of one to four, and of four to six bytes
+		{"\x7f", "\u07ff", "\uffff", "\U0010ffff"},
+		{"\xf7\xbf\xbf\xbf", "\xfb\xbf\xbf\xbf\xbf", "\xfd\xbf\xbf\xbf\xbf\xbf"},
+		// 6.11: other borders
+		{"\ud7ff", "\ue000", "\ufffd", "\U0010ffff", "\xf4\x90\x80\x80"},
+		// 6.12 to 6.15: continuations alone, starts alone, the last byte missing, and those in a row
+		{"\x80", "\xbf", "\x80\xbf", "\x80\xbf\x80", "\x80\xbf\x80\xbf", "\x80\xbf\x80\xbf\x80",
+			"\x80\xbf\x80\xbf\x80\xbf", spanOf(0x80, 0xbf, "")},
+		lonely,
+		missing,
+		{strings.Join(missing, "")},
+		// 6.16: bytes that never occur
+		{"\xfe", "\xff", "\xfe\xfe\xff\xff"},
+		// 6.17 to 6.19: overlong forms of ASCII, the longest ones, and those of NUL
+		{"\xc0\xaf", "\xe0\x80\xaf", "\xf0\x80\x80\xaf", "\xf8\x80\x80\x80\xaf", "\xfc\x80\x80\x80\x80\xaf"},
+		{"\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", "\xf8\x87\xbf\xbf\xbf", "\xfc\x83\xbf\xbf\xbf\xbf"},
+		{"\xc0\x80", "\xe0\x80\x80", "\xf0\x80\x80\x80", "\xf8\x80\x80\x80\x80", "\xfc\x80\x80\x80\x80\x80"},
+		// 6.20 and 6.21: surrogates alone and in pairs
+		{"\xed\xa0\x80", "\xed\xad\xbf", "\xed\xae\x80", "\xed\xaf\xbf", "\xed\xb0\x80", "\xed\xbe\x80", "\xed\xbf\xbf"},
+		surrogatePairs(),
+		// 6.22 and 6.23: non-characters and specials, all valid
+		nonCharacters(),
+		{"\ufff9", "\ufffa", "\ufffb", "\ufffc", "\ufffd", "\ufffe", "\uffff"},
 	}
 }
 

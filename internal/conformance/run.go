@@ -22,6 +22,8 @@ type session struct {
 	received []event
 	seen     []string
 	deadline time.Time
+	pongs    []byte // owed while the script is inside a pause, perhaps inside a frame
+	pausing  bool
 
 	closedByClient bool // our close frame came first, or we gave up
 	serverClose    int  // code of the server's close frame, noCode when it had none, 0 before
@@ -114,6 +116,8 @@ func (s *session) play() {
 }
 
 func (s *session) pause(step step) {
+	s.pausing = true
+	defer func() { s.pausing = false }()
 	over := time.Now().Add(step.pause)
 	for s.end == nil && !s.serverClosed {
 		ev, ok := s.p.next(time.Until(over))
@@ -127,6 +131,7 @@ func (s *session) pause(step step) {
 
 // finish takes what comes until TCP ends, and ends it when the server does not.
 func (s *session) finish() {
+	s.sendPongs()
 	for s.end == nil {
 		until := s.deadline
 		if s.serverClosed {
@@ -176,13 +181,21 @@ func (s *session) absorb(ev event) {
 		}
 	case ev.op == opPing:
 		s.note(ev.String())
-		_ = s.p.send(frame{op: opPong, payload: ev.payload}.append(nil), 0)
+		s.pongs = frame{op: opPong, payload: ev.payload}.append(s.pongs)
+		if !s.pausing {
+			s.sendPongs()
+		}
 	default:
 		s.record(ev)
 		if s.c.closing.byClient && !s.c.keepOpen && !s.closedByClient && s.matches(s.c.ok) {
 			s.sendClose()
 		}
 	}
+}
+
+func (s *session) sendPongs() {
+	_ = s.p.send(s.pongs, 0) // a failed write is followed by the event that says why
+	s.pongs = nil
 }
 
 func (s *session) sendClose() {
