@@ -230,7 +230,7 @@ func TestDecoder(t *testing.T) {
 			if tt.at > 0 && bytewise.at != tt.at {
 				t.Errorf("the error came at byte %d, not %d", bytewise.at, tt.at)
 			}
-			step := max(1, len(tt.in)/500)
+			step := 1 + len(tt.in)/300
 			for cut := 1; cut < len(tt.in); cut += step {
 				check(fmt.Sprint("cut at ", cut), decode(t, &Decoder{Client: tt.client}, &testLimits, tt.deflate, tt.in, cut))
 			}
@@ -379,7 +379,7 @@ func TestNextPayload(t *testing.T) {
 }
 
 func TestNextAllocations(t *testing.T) {
-	text, compressed := strings.Repeat("grüße ", 20), frame(0xc1, deflated(strings.Repeat("a", 1000)))
+	text := strings.Repeat("grüße ", 20)
 	for _, tt := range []struct {
 		name string
 		in   string
@@ -412,16 +412,6 @@ func TestNextAllocations(t *testing.T) {
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", tt.name, n)
 		}
-	}
-	in := make([]byte, len(compressed))
-	var d Decoder
-	if n := testing.AllocsPerRun(100, func() {
-		copy(in, compressed)
-		if _, _, ok, err := d.Next(&testLimits, true, in); !ok {
-			t.Fatal(err)
-		}
-	}); n >= 1 { // the pool may lose its inflater to a collection
-		t.Errorf("compressed: %v allocations", n)
 	}
 }
 

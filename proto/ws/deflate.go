@@ -2,12 +2,13 @@ package ws
 
 import (
 	"bytes"
+	"compress/flate"
 	"fmt"
 	"io"
 	"math"
 	"sync"
 
-	"github.com/klauspost/compress/flate"
+	fastflate "github.com/klauspost/compress/flate"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 
 // deflater is a compressor and the bytes it writes to; about 480 KiB.
 type deflater struct {
-	w   *flate.Writer
+	w   *fastflate.Writer
 	out []byte
 }
 
@@ -36,7 +37,9 @@ func (d *deflater) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// inflater is a decompressor and the input it reads from; about 45 KiB.
+// inflater is a decompressor and the input it reads from; about 45 KiB. The decompressor is the standard library's:
+// that of klauspost/compress (v1.20.1), reset between messages, decodes a block with an empty code by the tables of
+// the message before, which may be another client's. It is a third faster from 1 KiB on, and no faster below.
 type inflater struct {
 	r       io.ReadCloser
 	src     bytes.Reader
@@ -57,7 +60,7 @@ func AppendDeflated(dst, payload []byte) ([]byte, error) {
 	if d == nil {
 		d = new(deflater)
 		var err error
-		if d.w, err = flate.NewWriter(d, flate.BestSpeed); err != nil {
+		if d.w, err = fastflate.NewWriter(d, fastflate.BestSpeed); err != nil {
 			return dst, fmt.Errorf("ws: deflate: %w", err)
 		}
 	}

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"bytes"
+	"encoding/hex"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -98,6 +99,26 @@ func TestDeflateRoundTrip(t *testing.T) {
 	}
 	if z := deflated(""); z != "\x00" { // RFC 7692 section 7.2.3.6
 		t.Errorf("empty message: %x", z)
+	}
+}
+
+// TestInflateNoContext: a block with an empty distance code is refused, whatever message was inflated before it. It
+// must not be read by the tables of that one.
+func TestInflateNoContext(t *testing.T) {
+	const damaged = "74cf410ac3201046e1ab847fedc271488d739bb419da4035a0110aa177ef2e083617d878efc0ba40acc1e335a7a46f08f2b645b1" +
+		"30a8453304d5c260d7cf0e41d452e6a70ea9c6bbe6c1e26b0eac0bc4070a1d420dc274a9d0a9d038f1d4b5b886b9b94bc69d8c633ffa6e89" +
+		"1b26f09f9a1f00"
+	in, err := hex.DecodeString(damaged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := 100; size < 1000; size += 7 {
+		if _, err := AppendInflated(nil, []byte(deflated(string(jsonPayload(size)))), 1000); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := AppendInflated(nil, in, 1000); err == nil {
+			t.Fatalf("after a message of %d bytes: %q", size, out)
+		}
 	}
 }
 

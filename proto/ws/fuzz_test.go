@@ -2,18 +2,19 @@ package ws
 
 import (
 	"bytes"
-	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/klauspost/compress/flate"
 )
 
-// reference decodes a whole input the plain way: no state between reads, no speed, the standard library's inflate. It
-// stops at the first error or incomplete frame.
+// reference decodes a whole input the plain way: no state between reads, no speed, another inflate. It stops at the first error or incomplete frame.
 func reference(lim *Limits, deflate bool, in string) (events []string, code CloseCode) {
 	var msg, raw []byte
 	var msgOp Opcode
@@ -135,7 +136,7 @@ func utf8Possible(b []byte, last bool) bool {
 	return true
 }
 
-// referenceInflate is AppendInflated by the standard library.
+// referenceInflate is AppendInflated by another library, with a new reader for each stream.
 func referenceInflate(p []byte, limit int64) ([]byte, CloseCode) {
 	if len(p) == 0 {
 		return nil, 0
@@ -198,7 +199,7 @@ func codeOf(label string) CloseCode {
 	return CloseProtocolError
 }
 
-// FuzzInflate: any input gives what the standard library makes of it, within the limit, and any payload survives
+// FuzzInflate: any input gives what another library makes of it, within the limit, and any payload survives
 // the way there and back.
 func FuzzInflate(f *testing.F) {
 	for _, tt := range decoderTests {
@@ -307,4 +308,71 @@ func acceptedOffer(list string) string {
 		}
 	}
 	return ""
+}
+
+// TestDecoderRandom makes sequences of frames that are mostly right, which a fuzzer seldom finds, breaks some of
+// them by a byte, and holds the decoder against the reference.
+func TestDecoderRandom(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	lim := Limits{MaxFrame: 70_000, MaxMessage: 80_000}
+	failed := 0
+	for range 1000 {
+		var in strings.Builder
+		for range 1 + rnd.IntN(6) {
+			in.WriteString(randomMessage(rnd))
+		}
+		s := []byte(in.String())
+		if rnd.IntN(4) > 0 {
+			s[rnd.IntN(len(s))] ^= 1 << rnd.IntN(8)
+		}
+		if rnd.IntN(4) == 0 {
+			s = s[:rnd.IntN(len(s)+1)]
+		}
+		events, code := reference(&lim, true, string(s))
+		if code != 0 {
+			failed++
+		}
+		var cuts []int
+		for at := 0; ; {
+			if at += 1 + rnd.IntN(1+len(s)/(1+rnd.IntN(8))); at >= len(s) {
+				break
+			}
+			cuts = append(cuts, at)
+		}
+		for _, c := range [][]int{nil, cuts} {
+			if got := decode(t, new(Decoder), &lim, true, string(s), c...); !slices.Equal(got.events, events) || codeOf(got.err) != code {
+				t.Fatalf("input %q, cuts %v: got %+v, the reference has %q, %d", s, c, got, events, code)
+			}
+		}
+	}
+	if failed < 200 || failed > 800 {
+		t.Errorf("%d of 1000 inputs had an error; the mix is off", failed)
+	}
+}
+
+// randomMessage is one message, compressed or not, in one or many frames, with control frames between.
+func randomMessage(rnd *rand.Rand) string {
+	size := rnd.IntN([]int{10, 200, 70_000}[rnd.IntN(40)/19])
+	payload := strings.Repeat("naïve "+euro+"𝄞", size/10+1)[:size]
+	for !utf8.ValidString(payload) && rnd.IntN(20) > 0 {
+		payload = payload[:len(payload)-1]
+	}
+	b0 := byte(OpText) + byte(rnd.IntN(2))
+	if rnd.IntN(3) == 0 {
+		b0, payload = b0|0x40, deflated(payload)
+	}
+	var out strings.Builder
+	for rnd.IntN(3) == 0 {
+		cut := rnd.IntN(len(payload) + 1)
+		out.WriteString(frame(b0, payload[:cut]))
+		b0, payload = 0, payload[cut:]
+		switch rnd.IntN(4) {
+		case 0:
+			out.WriteString(frame(0x89, payload[:min(len(payload), rnd.IntN(126))]))
+		case 1:
+			out.WriteString(frame(0x8a, ""))
+		}
+	}
+	out.WriteString(frame(b0|0x80, payload))
+	return out.String()
 }
