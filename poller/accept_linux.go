@@ -15,7 +15,6 @@ import (
 )
 
 const (
-	backlog       = 4096 // bounded by net.core.somaxconn
 	backoffFirst  = 5 * time.Millisecond
 	backoffLast   = time.Second
 	acceptLogGap  = 5 * time.Second
@@ -40,6 +39,7 @@ func (p *Poller) listen(address string) (fd int, bound netip.AddrPort, err error
 		err := rc.Control(func(fd uintptr) { soErr = p.setSocketOptions(int(fd)) })
 		return errors.Join(err, soErr)
 	}}
+	lc.SetMultipathTCP(false) // Go's default for listeners; its sockets neither inherit options nor send as cheaply
 	ln, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return -1, bound, fmt.Errorf("poller: listen on %q: %w", address, err)
@@ -152,6 +152,9 @@ func (l *Loop) acceptFailed(ln *listener, err error) {
 	ln.waiting = true
 	time.AfterFunc(ln.backoff, func() {
 		l.Post(func() {
+			if ln.reserve < 0 { // someone was faster than us
+				ln.reserve, _ = unix.Open(reserveSource, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			}
 			ln.waiting = false
 			l.accept(ln)
 		})
@@ -165,11 +168,17 @@ func (l *Loop) open(fd int) {
 		_ = unix.Close(fd)
 		return
 	}
-	l.register(l.poller.opts.New(), fd, l.handler.Open)
+	if err := l.register(l.poller.opts.New(), fd, l.handler.Open); err != nil {
+		l.count.refused++
+	}
 }
 
-// register makes c the connection of fd on this loop.
-func (l *Loop) register(c *Conn, fd int, opened func(*Conn)) {
+// register makes c the connection of fd on this loop. fd is closed on an error.
+func (l *Loop) register(c *Conn, fd int, opened func(*Conn)) error {
+	if fd >= len(l.poller.table) { // the limit was raised after the start
+		_ = unix.Close(fd)
+		return fmt.Errorf("poller: descriptor %d is beyond the limit of the start, %d", fd, len(l.poller.table))
+	}
 	c.loop = l
 	c.lastRead = l.now
 	nbInit(&c.nb, fd)
@@ -177,9 +186,13 @@ func (l *Loop) register(c *Conn, fd int, opened func(*Conn)) {
 	l.poller.live.Add(1)
 	l.count.opened++
 	opened(c)
+	if c.isGone() {
+		return ErrClosed
+	}
 	if err := l.engine.add(&c.nb); err != nil {
-		l.count.refused++
 		l.retire(c, ReasonStopped)
 		_ = unix.Close(fd)
+		return err
 	}
+	return nil
 }

@@ -3,6 +3,7 @@
 package poller
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +19,20 @@ type Detached struct {
 // Detach takes c off its loop without a word to the peer: the returned descriptor
 // is a duplicate, and closing the original does not shut the connection down.
 // Handler.Closed is called with ReasonDetached. Input the handler has not seen
-// stays in the socket. Loop goroutine only, from Handler or a posted function.
+// stays in the socket. Loop goroutine only, from a posted function, Handler.Data,
+// EOF or Due.
 func (l *Loop) Detach(c *Conn) (Detached, error) {
 	if c.isGone() {
 		return Detached{}, ErrClosed
+	}
+	if c.own&ownInBatch != 0 {
+		if l.flusher.settling {
+			return Detached{}, errors.New("poller: detach: a write of the connection is being settled")
+		}
+		l.flusher.submit()
+		if c.isGone() {
+			return Detached{}, ErrClosed
+		}
 	}
 	fd := nbFD(&c.nb)
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
@@ -46,8 +57,8 @@ func (l *Loop) Detach(c *Conn) (Detached, error) {
 	return d, nil
 }
 
-// Adopt makes c, a fresh connection, the owner of a detached one: opened is called
-// instead of Handler.Open, then the unsent bytes are written, then reading goes on.
+// Adopt makes c, a fresh connection, the owner of a detached one: the unsent bytes
+// are queued, opened is called instead of Handler.Open, then reading goes on.
 // The descriptor is owned by the loop from now on, whatever the result. Loop
 // goroutine only.
 func (l *Loop) Adopt(d Detached, c *Conn, opened func(*Conn)) error {
@@ -55,10 +66,12 @@ func (l *Loop) Adopt(d Detached, c *Conn, opened func(*Conn)) error {
 		_ = unix.Close(d.FD)
 		return fmt.Errorf("poller: adopt descriptor %d: %w", d.FD, err)
 	}
-	l.register(c, d.FD, opened)
-	if c.isGone() {
-		return fmt.Errorf("poller: adopt descriptor %d: %w", d.FD, ErrClosed)
+	err := l.register(c, d.FD, func(c *Conn) {
+		_, _ = c.WriteShared(d.Unsent) // cannot fail: nobody else knows c yet
+		opened(c)
+	})
+	if err != nil {
+		return fmt.Errorf("poller: adopt descriptor %d: %w", d.FD, err)
 	}
-	_, err := c.WriteShared(d.Unsent)
-	return err
+	return nil
 }

@@ -3,6 +3,7 @@
 package poller
 
 import (
+	"bytes"
 	"runtime"
 	"syscall"
 
@@ -26,6 +27,8 @@ type flusher struct {
 	spare  []*Conn
 	at     int // list[at:] is still to be flushed
 	direct int // so many of the next writes go out at once, see Loop.Write
+
+	settling bool // submit goes through results: no entry may be added
 
 	// The batch under construction: entry i of the ring belongs to conns[i].
 	conns []*Conn
@@ -69,14 +72,17 @@ func (f *flusher) run(dirty []*Conn) {
 		clear(f.list)
 		f.spare, f.list, f.at = f.list[:0], dirty, 0
 	} else {
-		rest := copy(f.list, f.list[f.at:])
-		clear(f.list[rest:])
-		f.list, f.at = append(f.list[:rest], dirty...), 0
+		if f.at > len(f.list)/2 { // seldom enough that a long list is not copied again and again
+			rest := copy(f.list, f.list[f.at:])
+			clear(f.list[rest:])
+			f.list, f.at = f.list[:rest], 0
+		}
+		f.list = append(f.list, dirty...)
 		clear(dirty)
 		f.spare = dirty[:0]
 	}
-	end := min(len(f.list), flushBudget)
-	batch := f.ring != nil && end >= ringWorthwhile
+	end := min(len(f.list), f.at+flushBudget)
+	batch := f.ring != nil && end-f.at >= ringWorthwhile
 	if batch {
 		f.direct = 0
 	} else {
@@ -93,6 +99,9 @@ func (f *flusher) run(dirty []*Conn) {
 
 // one serves a dirty connection: end, resume, write.
 func (f *flusher) one(c *Conn, batch bool) {
+	if c.own&ownInBatch != 0 {
+		f.submit() // what was pushed goes before what was queued after it
+	}
 	c.nb.Lock()
 	flags := c.guarded
 	c.guarded &^= isDirty | isResume
@@ -130,17 +139,14 @@ func (f *flusher) one(c *Conn, batch bool) {
 
 // add puts what c has pending into the batch, if it fits there.
 func (f *flusher) add(c *Conn) bool {
+	if f.ring == nil {
+		return false // lost in this run
+	}
 	c.nb.Lock()
 	segs := c.out.appendSegs(f.segs[:0], batchSegs+1, batchBytes)
 	c.nb.Unlock()
-	if len(segs) > batchSegs || c.own&ownInBatch != 0 {
+	if len(segs) > batchSegs {
 		return false
-	}
-	if f.ring.full() {
-		f.submit()
-		if f.ring == nil {
-			return false
-		}
 	}
 	i, total := len(f.conns), 0
 	for j, s := range segs {
@@ -159,18 +165,24 @@ func (f *flusher) add(c *Conn) bool {
 	return true
 }
 
+// entry completes an entry and keeps room for the next one.
 func (f *flusher) entry(c *Conn, want int, push []byte) {
 	c.own |= ownInBatch
 	f.conns = append(f.conns, c)
 	f.want = append(f.want, want)
 	f.push = append(f.push, push)
+	if f.ring.full() {
+		f.submit()
+	}
 }
 
-// submit sends the batch and settles every entry.
+// submit sends the batch and settles every entry. The handler may be called; what
+// it writes is queued.
 func (f *flusher) submit() {
-	if len(f.conns) == 0 {
+	if len(f.conns) == 0 || f.settling {
 		return
 	}
+	f.settling = true
 	results, err := f.ring.submit()
 	runtime.KeepAlive(f.push)
 	f.loop.count.enters++
@@ -183,18 +195,16 @@ func (f *flusher) submit() {
 	for i, c := range f.conns {
 		f.conns[i] = nil
 		c.own &^= ownInBatch
-		res := results[i]
-		if f.loop.sys.sent != nil {
-			res = f.loop.sys.sent(nbFD(&c.nb), f.want[i], res)
-		}
 		if p := f.push[i]; p != nil {
 			f.push[i] = nil
-			f.pushed(c, p, res)
-		} else if f.sent(c, f.want[i], res) {
+			f.pushed(c, p, results[i])
+		} else if f.sent(c, f.want[i], results[i]) {
 			c.requeue()
 		}
 	}
+	clear(f.iovs[:len(f.conns)]) // they would keep frames alive
 	f.conns, f.want, f.push = f.conns[:0], f.want[:0], f.push[:0]
+	f.settling = false
 }
 
 // write writes what c has pending by plain calls until done or blocked.
@@ -315,7 +325,7 @@ func (l *Loop) onWritable(nc *nbio.Conn, _ error) {
 // bytes pending on c. Loop goroutine only.
 func (l *Loop) Push(c *Conn, p []byte) (pending int, err error) {
 	f := &l.flusher
-	if f.ring == nil || !l.inPass || c.own&(ownInBatch|ownBlocked|ownGone) != 0 {
+	if f.ring == nil || !l.inPass || f.settling || len(p) == 0 || c.own&(ownInBatch|ownBlocked|ownGone) != 0 {
 		return c.WriteShared(p)
 	}
 	c.nb.Lock()
@@ -327,12 +337,6 @@ func (l *Loop) Push(c *Conn, p []byte) (pending int, err error) {
 	c.nb.Unlock()
 	if !free {
 		return c.WriteShared(p)
-	}
-	if f.ring.full() {
-		f.submit()
-		if f.ring == nil || c.isGone() {
-			return c.WriteShared(p)
-		}
 	}
 	f.ring.send(nbFD(&c.nb), p)
 	f.entry(c, len(p), p)
@@ -370,7 +374,7 @@ func (f *flusher) pushed(c *Conn, p []byte, res int32) {
 func (l *Loop) Write(c *Conn, head, p []byte, more bool) (pending int, err error) {
 	f := &l.flusher
 	large := len(p) > copyMax
-	if more || c.own&(ownBlocked|ownInBatch|ownGone) != 0 || !large && f.direct == 0 {
+	if more || len(head)+len(p) == 0 || c.own&(ownBlocked|ownInBatch|ownGone) != 0 || !large && f.direct == 0 {
 		return c.Write(head, p)
 	}
 	c.nb.Lock()
@@ -382,9 +386,11 @@ func (l *Loop) Write(c *Conn, head, p []byte, more bool) (pending int, err error
 	if !large {
 		f.direct--
 	}
-	f.segs = append(f.segs[:0], head, p)
-	if len(p) == 0 {
-		f.segs = f.segs[:1]
+	f.segs = f.segs[:0]
+	for _, s := range [2][]byte{head, p} {
+		if len(s) > 0 {
+			f.segs = append(f.segs, s)
+		}
 	}
 	n, want, errno := f.writeSegs(nbFD(&c.nb))
 	l.count.sends++
@@ -399,10 +405,17 @@ func (l *Loop) Write(c *Conn, head, p []byte, more bool) (pending int, err error
 	}
 	n = max(0, int(res))
 	l.count.bytesOut += uint64(n)
-	if n < len(head) {
-		return c.Write(head[n:], p)
+	rest := append(bytes.Clone(head[min(n, len(head)):]), p[max(0, n-len(head)):]...)
+	c.nb.Lock()
+	if c.guarded&isClosed != 0 {
+		c.nb.Unlock()
+		return 0, ErrClosed
 	}
-	return c.Write(p[n-len(head):], nil)
+	// Others may have queued frames or finished the connection meanwhile; they
+	// must not end up in the middle of this one.
+	q := c.queue()
+	q.shareFirst(rest)
+	return c.queued(q.pending), nil
 }
 
 // FinishNow is Conn.Finish for the loop's goroutine, for a peer that has nothing
@@ -421,7 +434,7 @@ func (l *Loop) FinishNow(c *Conn, r Reason) {
 	c.nb.Lock()
 	pending = c.out != nil
 	c.nb.Unlock()
-	if pending {
+	if pending || c.own&ownInBatch != 0 {
 		c.Finish(r)
 		return
 	}

@@ -66,7 +66,7 @@ func (l *Loop) eof(c *Conn) {
 	c.nb.Lock()
 	idle := c.out == nil
 	c.nb.Unlock()
-	if idle {
+	if idle && c.own&ownInBatch == 0 {
 		l.close(c, ReasonEOF)
 		return
 	}
@@ -74,16 +74,17 @@ func (l *Loop) eof(c *Conn) {
 }
 
 // close closes a connection. During the connection's own event epoll has nothing
-// more of it in the current batch, so the descriptor may be reused at once. During
-// a pass the rest of the batch may still hold an event for it, which would hit
-// whoever gets the number next: then it is taken out of epoll now and the number
-// given back in the next pass, which belongs to a later batch.
+// more of it in the current batch, so the descriptor may be reused at once. At any
+// other time the rest of the batch may still hold an event for it, which would hit
+// whoever gets the number next, perhaps on another loop: then it is taken out of
+// epoll now and the number given back in the next pass, which belongs to a later
+// batch.
 func (l *Loop) close(c *Conn, r Reason) {
 	if !l.retire(c, r) {
 		return
 	}
 	fd := nbFD(&c.nb)
-	if !l.inPass {
+	if l.current == c {
 		_ = unix.Close(fd)
 		return
 	}

@@ -27,12 +27,13 @@ type Loop struct {
 	slots     slots
 	buf       []byte // read buffer
 	now       uint32 // tick
+	current   *Conn  // whose own event is handled
 	inPass    bool
 	swept     uint32 // tick up to which deadlines were looked at
 	again     []*Conn
 	spare     []*Conn // the other half of again
 	listeners []*listener
-	closing   []int // descriptors to close in the next pass, see closeLater
+	closing   []int // descriptors to close in the next pass, see close
 	flusher   flusher
 	count     counters
 
@@ -120,7 +121,9 @@ func (l *Loop) onRead(nc *nbio.Conn) {
 	case c.slot == slotListener:
 		l.accept((*listener)(unsafe.Pointer(c)))
 	case c.loop == l && c.own&ownPaused == 0:
+		l.current = c
 		l.read(c)
+		l.current = nil
 	}
 }
 
@@ -134,7 +137,9 @@ func (l *Loop) onEnd(nc *nbio.Conn, _ error) {
 	l.poller.table[nbFD(nc)] = nc // nbio has taken it out
 	c.own |= ownHup
 	if c.own&ownPaused == 0 {
+		l.current = c
 		l.read(c)
+		l.current = nil
 	}
 }
 
@@ -160,6 +165,7 @@ func (l *Loop) pass() {
 	if t := l.ticks.Load(); t != l.now {
 		l.tick(t)
 	}
+	l.flusher.submit() // nothing may stay in the ring when descriptors can change hands
 	l.inPass = false
 	l.count.publish(&l.stats)
 }

@@ -123,9 +123,11 @@ func startEngine(name string, table []*nbio.Conn, h engineHooks) (*engine, error
 
 // add registers nc, edge-triggered for reading and writing.
 func (e *engine) add(nc *nbio.Conn) error {
+	nbSetClosed(nc, true) // a failure is ours to handle, not the end of a stream
 	if _, err := e.nb.AddConn(nc); err != nil {
 		return err
 	}
+	nbSetClosed(nc, false)
 	if e.epfd == 0 {
 		p := *connField[unsafe.Pointer](nc, offConnPoller)
 		e.epfd = *(*int)(unsafe.Add(p, offPollerEpfd))

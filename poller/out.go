@@ -71,9 +71,14 @@ func (q *outq) advance(n int) {
 		q.segs[q.head] = nil
 		q.head++
 	}
-	if q.head == len(q.segs) {
+	switch {
+	case q.head == len(q.segs):
 		q.segs, q.head, q.tail = q.segs[:0], 0, false
 		q.buf = q.buf[:0]
+	case q.head > len(q.segs)/2: // or a queue that is never empty grows for ever
+		rest := copy(q.segs, q.segs[q.head:])
+		clear(q.segs[rest:])
+		q.segs, q.head = q.segs[:rest], 0
 	}
 }
 

@@ -82,7 +82,7 @@ func (p *Poller) startRings() {
 	}
 	rings := make([]*ring, 0, len(p.loops))
 	for range p.loops {
-		r, err := newRing(sendBatch)
+		r, err := newRing(sendBatch, p.opts.sys.enter)
 		if err != nil {
 			for _, r := range rings {
 				r.close()
@@ -218,11 +218,8 @@ func (p *Poller) shutDown(ctx context.Context) error {
 	close(p.stop)
 	p.ticker.Wait()
 	for _, l := range p.loops {
-		_ = l.call(func() error { l.cutAll(); return nil })
-	}
-	for _, l := range p.loops {
-		_ = l.call(func() error { return nil }) // the pass that closes descriptors
-		l.silence()
+		for !l.silence() { // each try is a pass, which closes descriptors
+		}
 	}
 	for _, l := range p.loops {
 		l.end()
@@ -233,17 +230,23 @@ func (p *Poller) shutDown(ctx context.Context) error {
 	return err
 }
 
-func (l *Loop) cutAll() {
-	l.Each(0, int(l.slots.used), func(c *Conn) { l.close(c, ReasonStopped) })
-}
-
-// silence refuses further work. The bell leaves the shared table, as each engine
-// closes whatever it finds there when it stops.
-func (l *Loop) silence() {
-	l.mu.Lock()
-	l.stopped = true
-	l.mu.Unlock()
-	l.poller.table[nbFD(&l.bell.nb)] = nil
+// silence cuts all connections and, if nothing is left to do, refuses further
+// work. A bell that was rung is answered by a pass; so if it is not rung during
+// one, nobody is about to write to it, and nobody will be from then on. It leaves
+// the shared table, as each engine closes whatever it finds there when it stops.
+func (l *Loop) silence() (done bool) {
+	_ = l.call(func() error {
+		l.Each(0, int(l.slots.used), func(c *Conn) { l.close(c, ReasonStopped) })
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.rung || len(l.closing) > 0 {
+			return nil
+		}
+		l.stopped, l.rung, done = true, true, true
+		l.poller.table[nbFD(&l.bell.nb)] = nil
+		return nil
+	})
+	return done
 }
 
 // end stops the loop's goroutine and frees what it had.

@@ -26,6 +26,7 @@ const (
 	ringSendFlags   = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL | unix.MSG_WAITALL
 	sqeSize         = 64
 	ringProbeLength = 8
+	ringTries       = 1 << 10 // calls per batch until a ring that makes no progress is given up
 )
 
 type sqe struct {
@@ -80,18 +81,19 @@ type ring struct {
 	cqMask  uint32
 	n       int // entries filled since the last submit
 	results []int32
+	enter   func(r *ring, submit, wait int) (int, syscall.Errno)
 }
 
 // newRing makes a ring of the given number of entries, a power of two, and proves
 // with a real send that it works here: containers often forbid it.
-func newRing(entries uint32) (*ring, error) {
+func newRing(entries uint32, enter func(*ring, int, int) (int, syscall.Errno)) (*ring, error) {
 	var p ringParams
 	p.flags = setupSubmitAll
 	fd, _, errno := syscall.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries), uintptr(unsafe.Pointer(&p)), 0)
 	if errno != 0 {
 		return nil, fmt.Errorf("poller: io_uring_setup: %w", errno)
 	}
-	r := &ring{fd: int(fd), results: make([]int32, entries)}
+	r := &ring{fd: int(fd), results: make([]int32, entries), enter: enter}
 	syscall.CloseOnExec(r.fd)
 	if err := r.mmap(&p); err != nil {
 		r.close()
@@ -188,13 +190,14 @@ func (r *ring) submit() ([]int32, error) {
 		r.results[i] = -int32(unix.ECANCELED)
 	}
 	atomic.StoreUint32(r.sqTail, *r.sqTail+uint32(n))
-	left, reaped := n, 0
+	left, reaped, tries := n, 0, 0
 	for reaped < n {
-		done, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(left), uintptr(n-reaped), enterGetEvents, 0, 0)
-		switch errno {
-		case 0:
-			left -= int(done)
-		case unix.EINTR, unix.EAGAIN, unix.EBUSY:
+		done, errno := r.enter(r, left, n-reaped)
+		tries++
+		switch {
+		case errno == 0:
+			left -= done
+		case (errno == unix.EINTR || errno == unix.EAGAIN || errno == unix.EBUSY) && tries < ringTries:
 		default:
 			r.reap()
 			return r.results[:n], fmt.Errorf("poller: io_uring_enter: %w", errno)
@@ -202,6 +205,13 @@ func (r *ring) submit() ([]int32, error) {
 		reaped += r.reap()
 	}
 	return r.results[:n], nil
+}
+
+// ringEnter submits and waits. Its sends never wait, but they are many: the
+// scheduler is told.
+func ringEnter(r *ring, submit, wait int) (int, syscall.Errno) {
+	n, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(submit), uintptr(wait), enterGetEvents, 0, 0)
+	return int(n), errno
 }
 
 func (r *ring) reap() int {

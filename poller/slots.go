@@ -7,6 +7,7 @@ type Handle uint64
 const (
 	maxLoops  = 1 << 8
 	chunkSize = 1 << 12
+	dueBlock  = 1 << 6 // neighbouring slots that are looked at together
 )
 
 // makeHandle packs loop (8 bits), generation (24 bits) and slot (32 bits).
@@ -75,15 +76,16 @@ func (s *slots) get(h Handle) *Conn {
 }
 
 // due calls f for each connection in part (of parts) whose deadline is not after
-// now, and clears that deadline first.
+// now, and clears that deadline first. A slot is always in the same part, however
+// the table grows.
 func (s *slots) due(part, parts, now uint32, f func(*Conn)) {
-	per := (s.used + parts - 1) / parts
-	end := min(s.used, (part+1)*per)
-	for i := part * per; i < end; i++ {
-		e := s.at(i)
-		if e.due != 0 && int32(now-e.due) >= 0 && e.conn != nil {
-			e.due = 0
-			f(e.conn)
+	for from := part * dueBlock; from < s.used; from += parts * dueBlock {
+		for i := from; i < min(from+dueBlock, s.used); i++ {
+			e := s.at(i)
+			if e.due != 0 && int32(now-e.due) >= 0 && e.conn != nil {
+				e.due = 0
+				f(e.conn)
+			}
 		}
 	}
 }
