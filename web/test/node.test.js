@@ -27,7 +27,7 @@ for (const route of ['/echo', '/echo-pool']) {
   for (const [name, flags, perMessageDeflate, extension] of [
     ['compression agreed', ['--deflate'], { threshold: 0 }, 'permessage-deflate'],
     ['compression not offered', ['--deflate'], false, ''],
-    ['compression refused', [], { threshold: 0 }, '']
+    ['compression refused', ['--no-deflate'], { threshold: 0 }, '']
   ]) {
     test(`${route}, ${name}`, async (t) => {
       const gateway = await startGateway(t, ...flags)
