@@ -86,7 +86,8 @@ func AppendDeflated(dst, payload []byte) ([]byte, error) {
 // Safe for concurrent use.
 //
 // Empty input is an empty message, though RFC 7692 section 7.2.3.6 would have it be one zero byte: zlib takes it, so
-// senders exist. Blocks with BFINAL end a deflate stream; what follows is the next one, with no window (RFC 7692 section 7.2.3.4).
+// senders exist. Blocks with BFINAL end a deflate stream; what follows is the next one, with no window (RFC 7692
+// section 7.2.3.4).
 func AppendInflated(dst, payload []byte, limit int64) ([]byte, error) {
 	if len(payload) == 0 {
 		return dst, nil

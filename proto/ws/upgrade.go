@@ -42,7 +42,8 @@ func CheckUpgrade(r *http.Request) (Upgrade, error) {
 			Header: http.Header{"Upgrade": {"websocket"}}}
 	}
 	if !hasToken(r.Header["Connection"], "upgrade") {
-		return Upgrade{}, badRequest(LabelNotUpgrade, "the Connection header does not name Upgrade; a proxy may have removed it")
+		return Upgrade{}, badRequest(LabelNotUpgrade,
+			"the Connection header does not name Upgrade; a proxy may have removed it")
 	}
 	if v := r.Header["Sec-Websocket-Version"]; len(v) != 1 || v[0] != "13" {
 		return Upgrade{}, &HandshakeError{Status: http.StatusUpgradeRequired, Label: LabelVersion,
