@@ -117,7 +117,7 @@ func TestHostileFaultsAreSeen(t *testing.T) {
 		"no close frame":     "close/code 999",
 		"keep TCP":           "close/own code",
 		"no linger":          "close/unread input after a bad frame",
-		"any header":         "head/folded header",
+		"any header":         "head/header without a colon",
 		"any method":         "head/POST",
 		"any host":           "head/two Hosts",
 		"any version":        "head/version 8",
