@@ -113,7 +113,7 @@ func (h *loop) peerClosed(c *Conn, code ws.CloseCode) {
 	c.state = stateClosing
 	c.clock = uint32(code)
 	if h.working(c) {
-		h.enqueue(c, item{kind: itemPeerClose, code: code})
+		h.enqueue(c, item{kind: itemEnd, reason: ReasonPeerClosed, code: code})
 		return
 	}
 	var room [4]byte
@@ -129,6 +129,10 @@ func (h *loop) protocolError(c *Conn, err error) {
 	}
 	c.clock = uint32(pe.Code)
 	h.server.protocolErrors.add(pe.Label)
+	if h.working(c) { // earlier messages are answered first
+		h.enqueue(c, item{kind: itemEnd, reason: ReasonProtocol, code: pe.Code, text: pe.Detail})
+		return
+	}
 	c.end(ReasonProtocol, pe.Code, pe.Detail)
 }
 

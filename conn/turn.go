@@ -31,7 +31,7 @@ type itemKind uint8
 const (
 	itemMessage itemKind = iota
 	itemOpen
-	itemPeerClose // answer the peer's close frame once all before it is handled
+	itemEnd // close once all before it is handled
 	itemEOF
 	itemClosed
 )
@@ -41,6 +41,7 @@ type item struct {
 	op     ws.Opcode
 	reason Reason
 	code   ws.CloseCode
+	text   string
 	buf    *[]byte
 }
 
@@ -183,8 +184,8 @@ func (s *Server) handle(c *Conn, it item) {
 		freePayload(it.buf)
 	case itemOpen:
 		s.guard(c, func() { rt.Handler.Open(c) })
-	case itemPeerClose:
-		c.end(ReasonPeerClosed, it.code, "")
+	case itemEnd:
+		c.end(it.reason, it.code, it.text)
 	case itemEOF:
 		c.pc.Finish(poller.ReasonEOF)
 	case itemClosed:

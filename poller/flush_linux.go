@@ -418,15 +418,15 @@ func (l *Loop) Write(c *Conn, head, p []byte, more bool) (pending int, err error
 	return c.queued(q.pending), nil
 }
 
-// FinishNow is Conn.Finish for the loop's goroutine, for a peer that has nothing
-// more to say: what is pending is written at once and, if all of it went out, the
-// connection is closed without lingering.
+// FinishNow is Conn.Finish for the loop's goroutine: what is pending is written at
+// once and, if all of it went out, our side is shut down without a further pass.
 func (l *Loop) FinishNow(c *Conn, r Reason) {
 	c.nb.Lock()
 	pending := c.out != nil
 	if c.reason == ReasonNone {
 		c.reason = r
 	}
+	c.guarded |= isFinish
 	c.nb.Unlock()
 	if pending && c.own&(ownBlocked|ownInBatch|ownGone) == 0 {
 		l.flusher.write(c)
@@ -438,12 +438,12 @@ func (l *Loop) FinishNow(c *Conn, r Reason) {
 		c.Finish(r)
 		return
 	}
-	l.close(c, r)
+	l.finish(c)
 }
 
 // finish shuts our side down after the last write.
 func (l *Loop) finish(c *Conn) {
-	if c.own&ownLinger != 0 {
+	if c.own&(ownLinger|ownGone) != 0 {
 		return
 	}
 	if c.own&ownEOF != 0 || unix.Shutdown(nbFD(&c.nb), unix.SHUT_WR) != nil {
@@ -453,5 +453,7 @@ func (l *Loop) finish(c *Conn) {
 	c.own |= ownLinger | ownEnding
 	c.own &^= ownPaused
 	l.setDue(c, l.poller.lingerTicks)
-	l.later(c) // input that was left unread is thrown away
+	if l.current != c { // else the read that is under way goes on
+		l.later(c) // input that was left unread is thrown away
+	}
 }

@@ -151,6 +151,10 @@ func checkHead(b []byte) error {
 		if err := checkLine(line, at, lf >= 0); err != nil {
 			return err
 		}
+		if at > 0 && len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
+			// RFC 9112 section 5.2; proxies disagree on what it means.
+			return badRequest(LabelMalformed, "byte %d continues the line before; write each header in one line", at)
+		}
 		if lf < 0 {
 			return nil
 		}
