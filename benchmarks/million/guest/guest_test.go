@@ -31,17 +31,17 @@ func TestParseGC(t *testing.T) {
 func TestParseMetrics(t *testing.T) {
 	page := `# HELP roost_connections open
 roost_connections 12
-roost_closed_total{reason="a b"} 3
+roost_messages_total{direction="a b"} 3
 roost_turn_seconds_bucket{le="+Inf"} 9
 go_gc_duration_seconds{quantile="0.5"} NaN
 go_info{version="go1"} 1
-process_open_fds 1.5e+01
+go_goroutines 1.5e+01
 `
 	got, err := parseMetrics(strings.NewReader(page))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]float64{"roost_connections": 12, `roost_closed_total{reason="a b"}`: 3, "process_open_fds": 15}
+	want := map[string]float64{"roost_connections": 12, `roost_messages_total{direction="a b"}`: 3, "go_goroutines": 15}
 	if len(got) != len(want) {
 		t.Errorf("got %v", got)
 	}

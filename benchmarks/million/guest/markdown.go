@@ -7,7 +7,7 @@ import (
 )
 
 // pingsMetric counts the pings the gateway sent.
-const pingsMetric = "roost_pings_sent_total"
+const pingsMetric = "roost_pings_total"
 
 // markdown is the report. name is the file name of its plot and samples without their extension.
 func (r *result) markdown(name, command string) string {
@@ -118,10 +118,13 @@ func (r *result) loadRows() (t rows) {
 	if b, ok := r.loads["broadcast"]; ok {
 		t.add("broadcast of one message", "to %s connections, %d wrong; the last had it after %.2f s, the median after %.2f s",
 			grouped(float64(b.Messages.Received)), b.Messages.Wrong, b.Latency.Max/1e6, b.Latency.P50/1e6)
-		if w, ok := r.window("broadcast"); ok {
-			t.add("gateway, CPU from the hold's end until all had closed", "%.1f s", w.cpu)
+		if b.Server.CPU > 0 {
+			t.add("gateway, CPU for it", "%.2f s, %.0f µs per delivery", b.Server.CPU, b.Server.PerDelivery)
 		}
 		t.add("connections lost in all that time", "%d", b.Connections.Lost)
+	}
+	if n := len(r.misses); n > 0 {
+		t.add("samples the gateway did not answer within 20 s", "%d, the first in the phase %s", n, r.misses[0].Phase)
 	}
 	return t
 }

@@ -23,10 +23,14 @@ const (
 	connectionsMetric = "roost_connections"
 	// echoConnections is how many clients the echo sample has besides the idle ones.
 	echoConnections = 100
-	// stallLimit ends the connect phase when the number of connections has not grown for so long.
+	// stallLimit ends the connect phase when the number of connections has not grown for so long, and any phase when
+	// the gateway has not answered for so long.
 	stallLimit = 3 * time.Minute
 	// slack is kept between the echo sample and the broadcast, for the start and the end of the echo sample.
 	slack = 40 * time.Second
+	// patience replaces the limits on a handshake and on the last delivery: an emulated processor takes longer,
+	// and how long a broadcast takes is measured, not bounded.
+	patience = 5 * time.Minute
 	// stopLimit is how long the gateway may take to end after SIGTERM before it is killed.
 	stopLimit = 2 * time.Minute
 )
@@ -42,6 +46,9 @@ type measurement struct {
 	logged  chan struct{} // closed when the gateway's log has been read to its end
 	load    *exec.Cmd     // holds the idle connections
 	spoken  time.Time     // last progress line
+
+	sampled     time.Time // last sample that was answered
+	connections int       // what it said
 }
 
 // measure runs all phases and writes the records to o.Out. What fails is written there, too, and returned.
@@ -59,7 +66,8 @@ func measure(ctx context.Context, o options) error {
 	m := &measurement{
 		options: o,
 		out:     &recorder{start: time.Now(), file: file},
-		client:  &http.Client{Timeout: time.Minute},
+		sampled: time.Now(),
+		client:  &http.Client{Timeout: 20 * time.Second},
 		dir:     dir,
 	}
 	if err := m.phases(ctx); err != nil {
@@ -75,10 +83,11 @@ func measure(ctx context.Context, o options) error {
 
 func (m *measurement) phases(ctx context.Context) error {
 	gatewayArgs := []string{"serve", "--dev", "--address", clientAddress, "--internal-address", internalAddress,
-		"--ping-interval", m.PingInterval.String()}
+		"--ping-interval", m.PingInterval.String(), "--pong-timeout", (m.PingInterval / 2).String(),
+		"--handshake-timeout", patience.String()}
 	hold := m.Settle + m.Idle + m.Echo + slack
 	loadArgs := []string{"fanout", "--plain", "--url", "ws://" + clientAddress + "/broadcast",
-		"--connections", strconv.Itoa(m.Connections), "--messages", "1", "--hold", hold.String()}
+		"--connections", strconv.Itoa(m.Connections), "--messages", "1", "--hold", hold.String(), "--timeout", patience.String()}
 	echoArgs := []string{"echo", "--plain", "--url", "ws://" + clientAddress + "/echo",
 		"--connections", strconv.Itoa(echoConnections), "--duration", m.Echo.String()}
 	description := describeMachine(m.options)

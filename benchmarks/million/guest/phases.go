@@ -9,11 +9,16 @@ import (
 )
 
 // take records a sample, now and then tells the reader where things stand, and returns the number of connections
-// the gateway sees.
+// the gateway sees. While an emulated gateway tears down or serves everybody at once it may answer late: that is a
+// record, too, and fatal only when it lasts for stallLimit.
 func (m *measurement) take() (connections int, err error) {
 	metrics, err := readMetrics(m.client, "http://"+internalAddress+"/metrics")
 	if err != nil {
-		return 0, fmt.Errorf("sample the gateway: %w", err)
+		if time.Since(m.sampled) > stallLimit {
+			return 0, fmt.Errorf("sample the gateway: %w", err)
+		}
+		m.out.write(record{Kind: "miss", Text: err.Error()})
+		return m.connections, nil
 	}
 	s := &sample{Gateway: readProcess(m.gateway.Process.Pid), Memory: readMemory(), Metrics: metrics}
 	if m.load != nil {
@@ -24,13 +29,14 @@ func (m *measurement) take() (connections int, err error) {
 	if !ok {
 		return 0, fmt.Errorf("the gateway has no metric %s", connectionsMetric)
 	}
+	m.sampled, m.connections = time.Now(), int(gauge)
 	if time.Since(m.spoken) >= 15*time.Second {
 		m.spoken = time.Now()
 		fmt.Fprintf(os.Stderr, "%7.0f s  %d connections, gateway %d MiB, load %d MiB, kernel %d MiB, %d MiB available\n",
-			time.Since(m.out.start).Seconds(), int(gauge), s.Gateway.RSS>>20, s.Load.RSS>>20, s.Memory.Kernel>>20,
+			time.Since(m.out.start).Seconds(), m.connections, s.Gateway.RSS>>20, s.Load.RSS>>20, s.Memory.Kernel>>20,
 			s.Memory.Available>>20)
 	}
-	return int(gauge), m.out.failed()
+	return m.connections, m.out.failed()
 }
 
 // untilConnected samples until all idle connections are open.

@@ -13,7 +13,7 @@ import (
 
 // A record is one line of what a measurement writes. Kind says which of the other fields are set.
 type record struct {
-	Kind    string          `json:"kind"` // machine, phase, sample, gc, load, log, failure or end
+	Kind    string          `json:"kind"` // machine, phase, sample, miss, gc, load, log, failure or end
 	T       float64         `json:"t_s"`  // seconds since the measurement began
 	Phase   string          `json:"phase,omitempty"`
 	Machine *machine        `json:"machine,omitempty"`

@@ -17,6 +17,7 @@ type result struct {
 	cycles   []record
 	loads    map[string]loadResult
 	logs     []string
+	misses   []record
 	phases   []record
 	failures []string
 	ended    bool
@@ -30,6 +31,10 @@ type loadResult struct {
 		PerSecond                             float64 `json:"per_second"`
 	} `json:"messages"`
 	Latency struct{ P50, P99, Max float64 } `json:"latency_us"`
+	Server  struct {
+		CPU         float64 `json:"cpu_s"` // in the measured phase
+		PerDelivery float64 `json:"cpu_us_per_delivery"`
+	} `json:"server"`
 }
 
 // report writes to+".md", ".svg" and ".json". It returns an error if the measurement did not end well, after
@@ -80,6 +85,8 @@ func sortRecords(all []record) (*result, error) {
 			r.machine = *rec.Machine
 		case "sample":
 			r.samples = append(r.samples, rec)
+		case "miss":
+			r.misses = append(r.misses, rec)
 		case "gc":
 			r.cycles = append(r.cycles, rec)
 		case "phase":

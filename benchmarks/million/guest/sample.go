@@ -38,9 +38,10 @@ type memory struct {
 }
 
 // keptMetrics are the prefixes of the series a sample keeps; buckets are left out.
-var keptMetrics = []string{"roost_", "go_goroutines", "go_gc_duration_seconds", "go_memstats_heap_inuse_bytes",
-	"go_memstats_heap_objects", "go_memstats_stack_inuse_bytes", "go_memstats_sys_bytes",
-	"go_memstats_next_gc_bytes", "process_open_fds"}
+var keptMetrics = []string{connectionsMetric, pingsMetric, "roost_upgrades_total", "roost_messages_total",
+	"roost_bytes_total", "roost_io_operations_total", "go_goroutines", "go_gc_duration_seconds_sum",
+	"go_memstats_heap_inuse_bytes", "go_memstats_heap_objects", "go_memstats_stack_inuse_bytes",
+	"go_memstats_sys_bytes"}
 
 // ticksPerSecond is the unit of times in /proc/PID/stat: USER_HZ, 100 on every Linux that Go runs on (proc(5)).
 const ticksPerSecond = 100
