@@ -1,0 +1,182 @@
+// Package loadtest loads a WebSocket server and says what that cost: epoll clients that take less than 1 KB
+// each, open-loop pacing dated from the intended send, every payload checked, and the server's memory and CPU
+// read from outside. It works against any RFC 6455 server and needs Linux (elsewhere it compiles and says so).
+//
+// The work is cut into nodes: a node is an event loop of this process or a child process that holds some of
+// its own (fleet.go). Nodes take commands and answer with events; all they count is additive, so merging
+// threads and processes is one addition (stats.go).
+package loadtest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Scenario names what the clients do.
+type Scenario string
+
+// The scenarios; cmd/roost-load has one command for each.
+const (
+	Idle   Scenario = "idle"   // connect in steps and stay
+	Echo   Scenario = "echo"   // every message must come back
+	Fanout Scenario = "fanout" // one sends, all receive
+	Storm  Scenario = "storm"  // connect, upgrade, close, again and again
+	Soak   Scenario = "soak"   // echo for long, with connections coming and going
+)
+
+// Options says what to do. The struct tags name the command-line flags (kong); keys in scenario files are the
+// same names.
+type Options struct {
+	Scenario Scenario `kong:"-" json:"scenario"`
+
+	URL         string        `help:"Where to connect, e.g. ws://127.0.0.1:8000/echo." placeholder:"URL" json:"url"`
+	Connections int           `help:"Connections to hold." default:"1000" json:"connections"`
+	Duration    time.Duration `help:"Length of the measured phase." default:"10s" json:"duration_ns"`
+	Messages    int64         `help:"Messages (storm: upgrades) in total; wins over --duration. 0 = by duration." json:"messages"`
+	Size        int           `help:"Payload bytes per message, at least 16." default:"128" json:"size"`
+	Rate        float64       `help:"Messages per second in total, open loop; 0 = closed loop." json:"rate"`
+	Ramp        time.Duration `help:"Let the rate grow from 0 over this long." json:"ramp_ns"`
+
+	ConnectRate     float64       `help:"Connects per second; 0 = as fast as possible." json:"connect_rate"`
+	ConnectParallel int           `help:"Connects in flight at most." default:"128" json:"connect_parallel"`
+	Sources         int           `help:"Loopback source addresses in rotation; 0 = as many as needed." json:"sources"`
+	Processes       int           `help:"Processes; 0 = as many as the descriptor limit demands." json:"processes"`
+	Threads         int           `help:"Event loops per process." default:"1" json:"threads"`
+	Timeout         time.Duration `help:"Limit for a connect with upgrade, and for the last answers." default:"10s" json:"timeout_ns"`
+	Header          []string      `help:"Extra header of the upgrade request, 'Name: value'; may be repeated." sep:"none" json:"header,omitempty"`
+	Deflate         bool          `help:"Offer permessage-deflate and use it where the server agrees." json:"deflate"`
+
+	PID     int    `name:"pid" help:"Server process: its RSS and CPU are read from /proc." json:"pid,omitempty"`
+	Metrics string `help:"The server's Prometheus page, instead of --pid." placeholder:"URL" json:"metrics,omitempty"`
+
+	Hold   *time.Duration `help:"How long to stay quiet after the last connect (default: idle 5s, others 0s)." json:"hold_ns,omitempty"`
+	Settle time.Duration  `help:"idle: wait before each RSS sample." default:"3s" json:"settle_ns"`
+	Steps  int            `help:"idle: RSS samples taken while connecting." default:"5" json:"steps"`
+	Abort  bool           `help:"storm: end with RST instead of a closing handshake." json:"abort,omitempty"`
+	Churn  float64        `help:"soak: connections replaced per second; 0 = a sixtieth of all." json:"churn,omitempty"`
+}
+
+// Limits of what one run may ask for.
+const (
+	maxConnections = 16 << 20
+	maxSize        = 16 << 20
+	maxProcesses   = 1024
+	maxThreads     = 64
+	maxSources     = 60_000 // 127.0.0.1 to 127.0.236.56
+)
+
+// validate says what is wrong, where, and what would be right.
+func (o *Options) validate() error {
+	type rule struct {
+		bad  bool
+		text string
+	}
+	paced := o.Scenario == Echo || o.Scenario == Soak || o.Scenario == Fanout
+	for _, r := range []rule{
+		{o.Connections < 1 || o.Connections > maxConnections, fmt.Sprintf("--connections %d: must be 1 to %d", o.Connections, maxConnections)},
+		{o.Size < headerSize || o.Size > maxSize, fmt.Sprintf("--size %d: must be %d to %d bytes (%d hold connection, sequence and time)", o.Size, headerSize, maxSize, headerSize)},
+		{o.Messages < 0, "--messages must not be negative"},
+		{o.Duration <= 0 && o.Messages == 0 && o.Scenario != Idle, "--duration must be positive, or give --messages"},
+		{o.Scenario == Soak && o.Duration <= 0, "soak runs for a --duration; it must be positive"},
+		{o.Scenario == Soak && o.Rate <= 0, "soak is paced: give --rate, messages per second in total"},
+		{o.Rate < 0 || o.ConnectRate < 0 || o.Churn < 0, "rates must not be negative; 0 means unpaced"},
+		{o.Rate > 0 && !paced, fmt.Sprintf("--rate paces messages and %s sends none; pace connects by --connect-rate", o.Scenario)},
+		{o.Ramp > 0 && o.Rate == 0, "--ramp needs a --rate to grow to"},
+		{o.Ramp < 0, "--ramp must not be negative"},
+		{o.ConnectParallel < 1, "--connect-parallel must be at least 1"},
+		{o.Sources < 0 || o.Sources > maxSources, fmt.Sprintf("--sources %d: must be 0 to %d", o.Sources, maxSources)},
+		{o.Processes < 0 || o.Processes > maxProcesses, fmt.Sprintf("--processes %d: must be 0 to %d", o.Processes, maxProcesses)},
+		{o.Threads < 1 || o.Threads > maxThreads, fmt.Sprintf("--threads %d: must be 1 to %d", o.Threads, maxThreads)},
+		{o.Timeout <= 0, "--timeout must be positive"},
+		{o.Scenario == Idle && o.Steps < 1, "--steps must be at least 1"},
+		{o.hold() < 0 || o.Settle < 0, "--hold and --settle must not be negative"},
+		{o.PID < 0, "--pid must be a process id"},
+		{o.PID > 0 && o.Metrics != "", "--pid and --metrics are alternatives: give one"},
+		{o.Abort && o.Scenario != Storm, "--abort belongs to storm"},
+		{o.Churn > 0 && o.Scenario != Soak, "--churn belongs to soak"},
+	} {
+		if r.bad {
+			return errors.New(r.text)
+		}
+	}
+	for _, h := range o.Header {
+		if name, _, ok := strings.Cut(h, ":"); !ok || strings.TrimSpace(name) == "" || strings.ContainsAny(h, "\r\n") {
+			return fmt.Errorf("--header %q: write it as 'Name: value'", h)
+		}
+	}
+	_, err := parseURL(o.URL)
+	return err
+}
+
+// hold is how long to stay quiet after the last connect.
+func (o *Options) hold() time.Duration {
+	switch {
+	case o.Hold != nil:
+		return *o.Hold
+	case o.Scenario == Idle:
+		return 5 * time.Second
+	}
+	return 0
+}
+
+// parseURL accepts absolute ws:// URLs without user or fragment.
+func parseURL(text string) (*url.URL, error) {
+	const want = "give --url as ws://HOST:PORT/PATH"
+	if text == "" {
+		return nil, errors.New("--url is missing: " + want)
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--url %q: %v; %s", text, errors.Unwrap(err), want)
+	case u.Scheme == "wss":
+		return nil, fmt.Errorf("--url %q: wss:// (TLS) is not supported yet; load the plain port with ws://", text)
+	case u.Scheme != "ws":
+		return nil, fmt.Errorf("--url %q: the scheme is %q; %s", text, u.Scheme, want)
+	case u.Hostname() == "" || u.User != nil || u.Fragment != "":
+		return nil, fmt.Errorf("--url %q: no host, or a user or fragment in it; %s", text, want)
+	}
+	return u, nil
+}
+
+// target is the resolved URL and the upgrade request but for its key.
+type target struct {
+	addr  *net.TCPAddr
+	head  []byte // the request; keyLength bytes at keyAt are each connection's own
+	keyAt int
+}
+
+func newTarget(o *Options) (*target, error) {
+	u, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	t := &target{}
+	if t.addr, err = net.ResolveTCPAddr("tcp", net.JoinHostPort(u.Hostname(), port)); err != nil {
+		return nil, fmt.Errorf("--url %q: %w; give a host that resolves and a port from 1 to 65535", o.URL, err)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", u.RequestURI(), u.Host)
+	b.WriteString("Sec-WebSocket-Version: 13\r\n")
+	if o.Deflate {
+		b.WriteString("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n")
+	}
+	for _, h := range o.Header {
+		name, value, _ := strings.Cut(h, ":")
+		fmt.Fprintf(&b, "%s: %s\r\n", http.CanonicalHeaderKey(strings.TrimSpace(name)), strings.TrimSpace(value))
+	}
+	b.WriteString("Sec-WebSocket-Key: ")
+	t.keyAt = b.Len()
+	b.WriteString(strings.Repeat("A", keyLength) + "\r\n\r\n")
+	t.head = []byte(b.String())
+	return t, nil
+}

@@ -1,0 +1,82 @@
+package loadtest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// NewProgress returns bars for a terminal, and plain lines for anything else or on wish.
+func NewProgress(out *os.File, plain bool) Progress {
+	if info, err := out.Stat(); plain || err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return &plainProgress{out: out}
+	}
+	return &barProgress{out: out}
+}
+
+// plainEvery is how often a plain line is written.
+const plainEvery = 2 * time.Second
+
+// plainProgress writes a line when a phase begins and ends, and now and then between.
+type plainProgress struct {
+	out   io.Writer
+	phase string
+	note  string
+	last  time.Time
+}
+
+func (p *plainProgress) Begin(phase string, total int64) {
+	p.phase, p.note, p.last = phase, "", time.Now()
+	if total > 0 {
+		phase = fmt.Sprintf("%s: %d to do", phase, total)
+	}
+	fmt.Fprintln(p.out, phase)
+}
+
+func (p *plainProgress) Update(_ int64, note string) {
+	p.note = note
+	if time.Since(p.last) >= plainEvery {
+		p.last = time.Now()
+		fmt.Fprintf(p.out, "%s: %s\n", p.phase, note)
+	}
+}
+
+func (p *plainProgress) End() { fmt.Fprintf(p.out, "%s done: %s\n", p.phase, p.note) }
+
+// barProgress draws one bar per phase.
+type barProgress struct {
+	out   io.Writer
+	pool  *mpb.Progress
+	bar   *mpb.Bar
+	total int64
+	note  atomic.Value // string; read by the pool's goroutine
+}
+
+func (p *barProgress) Begin(phase string, total int64) {
+	p.pool = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(40))
+	p.total = total
+	p.note.Store("")
+	p.bar = p.pool.AddBar(total,
+		mpb.PrependDecorators(decor.Name(fmt.Sprintf("%-8s", phase)), decor.Elapsed(decor.ET_STYLE_MMSS)),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return p.note.Load().(string) })))
+}
+
+func (p *barProgress) Update(done int64, note string) {
+	p.note.Store(note)
+	if p.total > 0 {
+		done = min(done, p.total-1) // a full bar draws no more; End does that
+	}
+	p.bar.SetCurrent(done)
+}
+
+func (p *barProgress) End() {
+	p.bar.SetTotal(-1, true)
+	p.pool.Wait()
+}
+
+var _, _ Progress = (*plainProgress)(nil), (*barProgress)(nil)

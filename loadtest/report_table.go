@@ -1,0 +1,82 @@
+package loadtest
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// row is a line of the table, in text and HTML.
+type row struct{ Name, Value string }
+
+// rows tells a result as pairs of name and value.
+func (r *Result) rows() []row {
+	var rows []row
+	add := func(name, format string, args ...any) { rows = append(rows, row{name, fmt.Sprintf(format, args...)}) }
+	c, m := r.Connections, r.Messages
+	if r.Interrupted {
+		add("interrupted", "what follows is what there was by then")
+	}
+	add("connections", "%d wanted, %d opened, %d failed, %d lost", c.Wanted, c.Opened, c.Failed, c.Lost)
+	if c.Connect != nil {
+		add("connect + upgrade", "p50 %.2f ms, p99 %.2f ms, max %.2f ms", c.Connect.P50, c.Connect.P99, c.Connect.Max)
+	}
+	add("elapsed", "%.2f s", r.Elapsed)
+	switch r.Scenario {
+	case Idle:
+	case Storm:
+		add("upgrades", "%.0f per second", m.PerSecond)
+	default:
+		add("messages", "%d sent, %d received of %d expected, %d wrong, %d lost", m.Sent, m.Received, m.Expected, m.Wrong, m.Lost)
+		add("received", "%.0f per second", m.PerSecond)
+		add("late or dropped sends", "%d", m.Late)
+	}
+	if l := r.Latency; l != nil {
+		add("latency", "p50 %d µs, p90 %d, p99 %d, p99.9 %d, max %d, mean %.0f", l.P50, l.P90, l.P99, l.P999, l.Max, l.Mean)
+	}
+	r.serverRows(add)
+	add("generator CPU", "%.2f s in %d process(es)", r.Client.CPU, r.Client.Processes)
+	add("generator memory", "%s", bytesText(r.Client.RSS))
+	optional(add, "generator memory per connection", "%.0f B", r.Client.PerConnection)
+	optional(add, "generator CPU per message", "%.2f µs", r.Client.PerMessage)
+	for _, e := range r.Errors {
+		add("error", "%d × %s", e.Count, e.Text)
+	}
+	return rows
+}
+
+func (r *Result) serverRows(add func(name, format string, args ...any)) {
+	s := r.Server
+	if s == nil {
+		return
+	}
+	add("server memory", "%s before, %s after", bytesText(s.RSSBefore), bytesText(s.RSSAfter))
+	optional(add, "server memory per connection", "%.0f B (least-squares slope)", s.PerConnection)
+	add("server CPU", "%.3f s", s.CPU)
+	optional(add, "server CPU per message", "%.2f µs", s.PerMessage)
+	optional(add, "server CPU per delivery", "%.2f µs", s.PerDelivery)
+	optional(add, "server CPU per upgrade + close", "%.2f µs", s.PerUpgrade)
+	if s.Threads > 0 {
+		add("server threads", "%d", s.Threads)
+	}
+}
+
+func optional(add func(name, format string, args ...any), name, format string, v *float64) {
+	if v != nil {
+		add(name, format, *v)
+	}
+}
+
+func bytesText(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+// WriteTable writes the results for people to read.
+func WriteTable(out io.Writer, results []*Result) error {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, r := range results {
+		fmt.Fprintf(t, "\n%s\t%s\n", r.Scenario, r.Config.URL)
+		for _, row := range r.rows() {
+			fmt.Fprintf(t, "%s\t%s\n", row.Name, row.Value)
+		}
+	}
+	return t.Flush()
+}

@@ -1,0 +1,108 @@
+package loadtest
+
+import (
+	"fmt"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Histogram range: 1 µs to 10 minutes with three digits.
+const (
+	histMax    = 600_000_000
+	histDigits = 3
+)
+
+// hist is a latency histogram in µs that crosses process borders as its HDR V2 encoding.
+type hist struct{ *hdrhistogram.Histogram }
+
+func newHist() hist { return hist{hdrhistogram.New(1, histMax, histDigits)} }
+
+// record takes nanoseconds; what lies outside the range counts as its border.
+func (h hist) record(ns int64) {
+	_ = h.RecordValue(min(max(ns/1000, 1), histMax)) // cannot fail: the value is in the range
+}
+
+// MarshalText writes the compressed V2 encoding in base64, and nothing for an empty histogram.
+func (h hist) MarshalText() ([]byte, error) {
+	if h.Histogram == nil || h.TotalCount() == 0 {
+		return nil, nil
+	}
+	return h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (h *hist) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*h = newHist()
+		return nil
+	}
+	d, err := hdrhistogram.Decode(b)
+	if err != nil {
+		return fmt.Errorf("loadtest: histogram: %w", err)
+	}
+	h.Histogram = d
+	return nil
+}
+
+// errorTexts is how many different error texts one node keeps apart.
+const errorTexts = 50
+
+// stats is what a node has done since it last told. Every field is additive, gauges included (they travel as
+// differences), so the sum over all reports of all nodes is the state of the whole.
+type stats struct {
+	Opened    int64 `json:"opened,omitempty"`    // upgrades that succeeded
+	Failed    int64 `json:"failed,omitempty"`    // connects or upgrades that did not
+	Lost      int64 `json:"lost,omitempty"`      // connections ended by the other side, unasked
+	Open      int64 `json:"open,omitempty"`      // gauge: upgraded and not ended
+	Completed int64 `json:"completed,omitempty"` // closed as wanted
+
+	Sent     int64 `json:"sent,omitempty"`
+	Received int64 `json:"received,omitempty"`
+	Wrong    int64 `json:"wrong,omitempty"`   // not the bytes, connection or order expected
+	Missing  int64 `json:"missing,omitempty"` // never arrived
+	Late     int64 `json:"late,omitempty"`    // sends over lateAfter behind, or dropped as the socket was full
+	BytesIn  int64 `json:"bytes_in,omitempty"`
+	BytesOut int64 `json:"bytes_out,omitempty"`
+
+	RSS int64 `json:"rss,omitempty"` // gauge: memory of the generator, bytes
+	CPU int64 `json:"cpu,omitempty"` // of the generator, ns
+
+	Latency hist             `json:"latency"` // µs, messages
+	Connect hist             `json:"connect"` // µs, from connect to 101
+	Errors  map[string]int64 `json:"errors,omitempty"`
+}
+
+func newStats() *stats {
+	return &stats{Latency: newHist(), Connect: newHist(), Errors: map[string]int64{}}
+}
+
+// add merges d into s.
+func (s *stats) add(d *stats) {
+	for _, f := range []struct {
+		to   *int64
+		from int64
+	}{
+		{&s.Opened, d.Opened}, {&s.Failed, d.Failed}, {&s.Lost, d.Lost}, {&s.Open, d.Open}, {&s.Completed, d.Completed},
+		{&s.Sent, d.Sent}, {&s.Received, d.Received}, {&s.Wrong, d.Wrong}, {&s.Missing, d.Missing}, {&s.Late, d.Late},
+		{&s.BytesIn, d.BytesIn}, {&s.BytesOut, d.BytesOut}, {&s.RSS, d.RSS}, {&s.CPU, d.CPU},
+	} {
+		*f.to += f.from
+	}
+	if d.Latency.Histogram != nil {
+		s.Latency.Merge(d.Latency.Histogram)
+	}
+	if d.Connect.Histogram != nil {
+		s.Connect.Merge(d.Connect.Histogram)
+	}
+	for text, n := range d.Errors {
+		s.fail(text, n)
+	}
+}
+
+// fail counts an error text, and those beyond errorTexts together.
+func (s *stats) fail(text string, n int64) {
+	if _, known := s.Errors[text]; !known && len(s.Errors) >= errorTexts {
+		text = "other errors"
+	}
+	s.Errors[text] += n
+}

@@ -1,0 +1,18 @@
+//go:build !linux
+
+package loadtest
+
+import (
+	"fmt"
+	"runtime"
+)
+
+func errPlatform() error {
+	return fmt.Errorf("roost-load needs Linux (epoll); this is %s: run it there, or in a container or virtual machine", runtime.GOOS)
+}
+
+func connectionsPerProcess() (int, error) { return 0, errPlatform() }
+
+func startWorkers(assignment, chan<- event, <-chan struct{}) ([]node, error) {
+	return nil, errPlatform()
+}
