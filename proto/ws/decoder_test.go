@@ -363,6 +363,19 @@ func TestDecoderReuse(t *testing.T) {
 	}
 }
 
+// TestDecoderReset: Reset forgets a part of anything.
+func TestDecoderReset(t *testing.T) {
+	var d Decoder
+	for _, part := range []string{"\x81", frame(0x81, "abc")[:8], frame(0x89, "abc")[:8], frame(0x01, "abc")} {
+		decode(t, &d, &testLimits, false, part)
+		d.Reset()
+		in := frame(0x89, "ping") + frame(0x81, "text")
+		if got := decode(t, &d, &testLimits, false, in, 8, 18); !slices.Equal(got.events, []string{`9 0 "ping"`, `1 0 "text"`}) {
+			t.Errorf("after %q: %+v", part, got)
+		}
+	}
+}
+
 // TestNextPayload: a whole frame is returned in place, and appending to its payload does not touch what follows.
 func TestNextPayload(t *testing.T) {
 	in := []byte(frame(0x81, "Hello") + frame(0x82, "World"))

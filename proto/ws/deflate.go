@@ -20,10 +20,7 @@ const (
 
 // inflateTail is what RFC 7692 section 7.2.2 has the receiver append (an empty stored block's length), and an empty
 // final block, after which a sound message ends exactly.
-const (
-	inflateTail = "\x00\x00\xff\xff" + finalBlock
-	finalBlock  = "\x01\x00\x00\xff\xff"
-)
+const inflateTail = "\x00\x00\xff\xff" + "\x01\x00\x00\xff\xff"
 
 // deflater is a compressor and the bytes it writes to; about 480 KiB.
 type deflater struct {

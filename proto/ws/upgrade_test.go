@@ -69,6 +69,7 @@ func TestParseHeadRefuses(t *testing.T) {
 		{"http/1.0", strings.Replace(sampleHead(), "HTTP/1.1", "HTTP/1.0", 1), 505, LabelHTTPVersion, 24},
 		{"http/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, LabelHTTPVersion, 16},
 		{"bare lf", "GET / HTTP/1.1\nHost: a\n\n", 400, LabelMalformed, 15},
+		{"bare lf in a header", "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", 400, LabelMalformed, 24},
 		{"bare cr", "GET / HTTP/1.1\r\nHost: a\rb: c\r\n\r\n", 400, LabelMalformed, 25},
 		{"nul", "GET / HTTP/1.1\r\nHost: a\x00", 400, LabelMalformed, 24},
 		{"no host", sampleHead("Host:"), 400, LabelHost, 0},
