@@ -50,7 +50,7 @@ func memory() (int64, error) {
 }
 
 func hostileOptions() Options {
-	return Options{Deflate: true, MaxMessage: refMaxMessage, HandshakeDeadline: refHandshake, IdleDeadline: refIdle,
+	return Options{Timeout: time.Minute, Deflate: true, MaxMessage: refMaxMessage, HandshakeDeadline: refHandshake, IdleDeadline: refIdle,
 		BadOrigin: "http://evil.example", Aborts: 200, Memory: memory, MemoryBound: 256 << 20}
 }
 
@@ -64,6 +64,7 @@ func TestRightServerUnderHostileInputs(t *testing.T) {
 // A check that cannot fail is no check: each fault of the server must be seen,
 // and by the case that is there for it.
 func TestFaultsAreSeen(t *testing.T) {
+	cases := Cases()
 	for _, c := range []struct {
 		fault, id       string
 		behavior, close Class
@@ -92,7 +93,6 @@ func TestFaultsAreSeen(t *testing.T) {
 	} {
 		t.Run(c.fault+" in "+c.id, func(t *testing.T) {
 			t.Parallel()
-			cases := Cases()
 			found := cases[slices.IndexFunc(cases, func(x Case) bool { return x.ID == c.id })]
 			r := run(context.Background(), startServer(t, time.Minute, c.fault), found, 3*time.Second)
 			if r.Behavior != c.behavior || r.Close != c.close {

@@ -26,7 +26,7 @@ import (
 const (
 	refMaxMessage = 16 << 20
 	refHandshake  = 500 * time.Millisecond
-	refIdle       = time.Second
+	refIdle       = 4 * time.Second
 )
 
 // refServer is a strict echo server, slow and plain, with faults to switch on:
