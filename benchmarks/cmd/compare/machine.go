@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // machine is where the figures come from.
@@ -87,4 +88,49 @@ func (m machine) String() string {
 		text += fmt.Sprintf(" (meltdown: %s)", m.Meltdown)
 	}
 	return text + fmt.Sprintf("; %s; %s; roost at %s", m.Go, m.GCC, m.Roost)
+}
+
+// openSockets is how many TCP sockets are open on this machine, both ends counted.
+func openSockets() (count int) {
+	_, _ = fmt.Sscanf(field("/proc/net/sockstat", "TCP"), "inuse %d", &count)
+	return count
+}
+
+// watchSlab waits until the kernel has given back what earlier runs took, and samples its slab
+// until the function it returns is called. That gives the growth, in bytes, at the last moment when
+// most sockets were open: the burst of memory while they all close is not an idle connection's.
+func watchSlab() (grown func() float64) {
+	before := settledSlab()
+	stop, growth := make(chan struct{}), make(chan float64)
+	go func() {
+		most, slab := 0, before
+		for {
+			select {
+			case <-stop:
+				growth <- slab - before
+				return
+			case <-time.After(100 * time.Millisecond):
+				if count := openSockets(); count >= most {
+					most, slab = count, memory("Slab")
+				}
+			}
+		}
+	}()
+	return func() float64 {
+		close(stop)
+		return <-growth
+	}
+}
+
+// settledSlab is the slab in bytes once it falls by less than 1 MiB in a second, or after ten.
+func settledSlab() float64 {
+	slab := memory("Slab")
+	for range 10 {
+		time.Sleep(time.Second)
+		last := slab
+		if slab = memory("Slab"); last-slab < 1<<20 {
+			break
+		}
+	}
+	return slab
 }

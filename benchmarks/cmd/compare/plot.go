@@ -64,7 +64,7 @@ func (r *result) plot(s *scenarioResult, path string) error {
 }
 
 func chart(bars []bar, format string) (*plot.Plot, error) {
-	plot.DefaultFont.Variant = "Sans"
+	plot.DefaultFont.Variant, plotter.DefaultFont.Variant = "Sans", "Sans"
 	p := plot.New()
 	p.Title.TextStyle.Color = textColor
 	p.Title.Padding = 2 * vg.Millimeter

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"roost/benchmarks/internal/fleet"
 )
@@ -74,7 +73,8 @@ func idle(quick bool) scenario {
 	s := scenario{
 		name: "idle", title: "Idle connections: memory",
 		text: "Memory of the server per open, silent connection: the least-squares slope of its resident set over " +
-			"the samples taken while connecting in steps. Kernel: growth of the slab, both ends of the connection. " +
+			"the samples taken while connecting in steps. Kernel: growth of the slab while all are open, both ends of a connection; only roughly, as the machine frees " +
+			"the sockets of earlier runs meanwhile. " +
 			"Roost's bar: at most 400 B.",
 		columns: []column{
 			{"user_bytes", "user space, B per connection", "%.0f"},
@@ -181,28 +181,5 @@ func upgrade(quick bool) scenario {
 func (s scenario) sizes() []string {
 	return []string{
 		"--connections", strconv.Itoa(s.connections), "--messages", strconv.Itoa(s.messages), "--size", strconv.Itoa(s.size),
-	}
-}
-
-// watchSlab samples the kernel's slab until the function it returns is called, which gives the
-// largest growth in bytes.
-func watchSlab() (grown func() float64) {
-	before := memory("Slab")
-	stop, peak := make(chan struct{}), make(chan float64)
-	go func() {
-		highest := before
-		for {
-			select {
-			case <-stop:
-				peak <- highest
-				return
-			case <-time.After(200 * time.Millisecond):
-				highest = max(highest, memory("Slab"))
-			}
-		}
-	}()
-	return func() float64 {
-		close(stop)
-		return <-peak - before
 	}
 }
