@@ -427,24 +427,28 @@ static void open_loop(struct loop *l, struct sockaddr_in *address) {
     pthread_mutex_init(&l->lock, NULL);
 }
 
+static void usage(void) {
+    fprintf(stderr, "usage: floor --address HOST:PORT [--threads N]\n");
+    exit(2);
+}
+
 int main(int argc, char **argv) {
     char host[64] = "127.0.0.1";
     struct sockaddr_in address = {.sin_family = AF_INET};
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--address")) {
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 < argc && !strcmp(argv[i], "--address")) {
             char *colon = strrchr(argv[i + 1], ':');
-            if (!colon || colon - argv[i + 1] >= (ptrdiff_t)sizeof host) return 2;
+            if (!colon || colon - argv[i + 1] >= (ptrdiff_t)sizeof host) usage();
             memcpy(host, argv[i + 1], colon - argv[i + 1]);
             host[colon - argv[i + 1]] = 0;
             address.sin_port = htons(atoi(colon + 1));
-        } else if (!strcmp(argv[i], "--threads")) {
+        } else if (i + 1 < argc && !strcmp(argv[i], "--threads")) {
             threads = atoi(argv[i + 1]);
+        } else {
+            usage();
         }
     }
-    if (inet_pton(AF_INET, host, &address.sin_addr) != 1 || threads < 1 || threads > MAX_THREADS) {
-        fprintf(stderr, "usage: floor --address HOST:PORT [--threads N]\n");
-        return 2;
-    }
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1 || threads < 1 || threads > MAX_THREADS) usage();
     for (int i = 0; i < threads; i++) open_loop(&loops[i], &address);
     printf("ready address=%s:%d\n", host, ntohs(address.sin_port));
     fflush(stdout);
