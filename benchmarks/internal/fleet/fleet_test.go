@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,9 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
+		if err := readSources(root); err != nil {
+			panic(err)
+		}
 		if binaries, err = os.MkdirTemp("", "peers"); err != nil {
 			panic(err)
 		}
@@ -51,6 +55,23 @@ func TestMain(m *testing.M) {
 		return m.Run()
 	}()
 	os.Exit(code)
+}
+
+// readSources opens what the tests build by other programs: so go test knows that a cached result
+// does not hold when one of them has changed.
+func readSources(root string) error {
+	for _, pattern := range []string{"floor/*.c", "servers/*/*.go", "internal/peer/*.go", "go.mod"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			if _, err := os.ReadFile(file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // forEach runs the check against a fresh process of every peer.
