@@ -32,7 +32,7 @@ func TestEveryScenarioAgainstAnHonestServer(t *testing.T) {
 		{"fanout open loop", &testServer{}, func(o *Options) { o.Scenario, o.Rate = Fanout, 10_000 }},
 		{"fanout, two loops", &testServer{}, func(o *Options) { o.Scenario, o.Threads = Fanout, 2 }},
 		{"fanout, more nodes than receivers", &testServer{}, func(o *Options) {
-			o.Scenario, o.Processes, o.Threads, o.Connections = Fanout, 2, 2, 2
+			o.Scenario, o.Processes, o.Threads, o.Connections, o.Messages = Fanout, 2, 2, 2, 40
 		}},
 		{"fanout, two processes, open loop", &testServer{}, func(o *Options) {
 			o.Scenario, o.Processes, o.Rate = Fanout, 2, 10_000
