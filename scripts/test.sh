@@ -60,5 +60,6 @@ else
 	skip browser "chromium is missing"
 fi
 
-printf '\n%s\n' "Summary" "${summary[@]}" "total $SECONDS s"
+printf '\nSummary\n'
+printf '%s\n' "${summary[@]}" "total $SECONDS s"
 exit $failed
