@@ -28,9 +28,9 @@ const (
 	stallLimit = 3 * time.Minute
 	// slack is kept between the echo sample and the broadcast, for the start and the end of the echo sample.
 	slack = 40 * time.Second
-	// patience replaces the limits on a handshake and on the last delivery: an emulated processor takes longer,
-	// and how long a broadcast takes is measured, not bounded.
-	patience = 5 * time.Minute
+	// patience replaces the limits on a handshake, on the silence before a broadcast counts as stuck and on a
+	// close: an emulated processor takes longer.
+	patience = 2 * time.Minute
 	// stopLimit is how long the gateway may take to end after SIGTERM before it is killed.
 	stopLimit = 2 * time.Minute
 )
