@@ -32,7 +32,7 @@ func (r *result) markdown(name, command string) string {
 	}
 	r.writeCycles(&b)
 	r.writeTimeline(&b)
-	b.WriteString("\n## The gateway's log\n\n```\n" + strings.Join(r.logs, "\n") + "\n```\n")
+	b.WriteString("\n## The gateway's log\n\n```\n" + strings.Join(r.logs[:min(len(r.logs), 40)], "\n") + "\n```\n")
 	fmt.Fprintf(&b, "\nAll samples: [%s.json](%s.json).\n", name, name)
 	return b.String()
 }

@@ -31,8 +31,8 @@ const (
 	// patience replaces the limits on a handshake, on the silence before a broadcast counts as stuck and on a
 	// close: an emulated processor takes longer.
 	patience = 2 * time.Minute
-	// stopLimit is how long the gateway may take to end after SIGTERM before it is killed.
-	stopLimit = 2 * time.Minute
+	// stopLimit is how long the gateway may take to end after SIGTERM.
+	stopLimit = time.Minute
 )
 
 // A measurement runs the phases one after the other, in one goroutine; a second one reads the gateway's log.
@@ -184,10 +184,10 @@ func (m *measurement) startGateway(args []string) error {
 	}
 }
 
-// readLog turns the gateway's standard error into records: collector cycles, and its first two hundred log lines.
+// readLog turns the gateway's standard error into records: collector cycles, and its first log lines.
 func (m *measurement) readLog(stderr io.Reader) {
 	defer close(m.logged)
-	left := 200
+	left := 400
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		if cycle, ok := parseGC(lines.Text()); ok {
@@ -200,19 +200,20 @@ func (m *measurement) readLog(stderr io.Reader) {
 	_, _ = io.Copy(io.Discard, stderr) // a line too long for the scanner must not block the gateway
 }
 
-// stopGateway asks the gateway to end, and kills it if it does not.
+// stopGateway asks the gateway to end. One that does not is made to print its goroutines and is a failure.
 func (m *measurement) stopGateway() {
 	_ = m.gateway.Process.Signal(syscall.SIGTERM)
-	kill := time.AfterFunc(stopLimit, func() { _ = m.gateway.Process.Kill() })
-	defer kill.Stop()
+	quit := time.AfterFunc(stopLimit, func() { _ = m.gateway.Process.Signal(syscall.SIGQUIT) })
+	defer quit.Stop()
 	begin := time.Now()
 	<-m.logged
 	err := m.gateway.Wait()
-	m.out.write(record{Kind: "log", Text: fmt.Sprintf("gateway ended %.1f s after SIGTERM: %v",
-		time.Since(begin).Seconds(), m.gateway.ProcessState)})
+	text := fmt.Sprintf("the gateway ended %.1f s after SIGTERM: %v", time.Since(begin).Seconds(), m.gateway.ProcessState)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "million: the gateway ended with", err)
+		m.out.write(record{Kind: "failure", Text: text})
+		return
 	}
+	m.out.write(record{Kind: "log", Text: text})
 }
 
 // A loadRun is one run of roost-load.
