@@ -50,32 +50,29 @@ func (p *plainProgress) End() { fmt.Fprintf(p.out, "%s done: %s\n", p.phase, p.n
 
 // barProgress draws one bar per phase.
 type barProgress struct {
-	out   io.Writer
-	pool  *mpb.Progress
-	bar   *mpb.Bar
-	total int64
-	note  atomic.Value // string; read by the pool's goroutine
+	out  io.Writer
+	pool *mpb.Progress
+	bar  *mpb.Bar
+	note atomic.Value // string; read by the pool's goroutine
 }
 
 func (p *barProgress) Begin(phase string, total int64) {
-	p.pool = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(40))
-	p.total = total
 	p.note.Store("")
-	p.bar = p.pool.AddBar(total,
+	p.pool = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(40))
+	p.bar = p.pool.AddBar(0, // a bar made with its total ends by itself, and then Abort would wait for ever
 		mpb.PrependDecorators(decor.Name(fmt.Sprintf("%-8s", phase)), decor.Elapsed(decor.ET_STYLE_MMSS)),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return p.note.Load().(string) })))
+	p.bar.SetTotal(total, false)
 }
 
 func (p *barProgress) Update(done int64, note string) {
 	p.note.Store(note)
-	if p.total > 0 {
-		done = min(done, p.total-1) // a full bar draws no more; End does that
-	}
 	p.bar.SetCurrent(done)
 }
 
+// End leaves the bar where it is: a phase that was interrupted is not full.
 func (p *barProgress) End() {
-	p.bar.SetTotal(-1, true)
+	p.bar.Abort(false)
 	p.pool.Wait()
 }
 

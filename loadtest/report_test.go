@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,6 +133,19 @@ func TestTableTellsEverything(t *testing.T) {
 	for _, text := range []string{"10 sent, 10 received of 10 expected", "p99.9 4", "per message", "per delivery", "per upgrade", "1 × <b>bad</b>"} {
 		if !strings.Contains(b.String(), text) {
 			t.Errorf("no %q in\n%s", text, b.String())
+		}
+	}
+}
+
+// TestProgressEnds would hang if a bar waited for a total that was never reached, or was passed.
+func TestProgressEnds(t *testing.T) {
+	for _, p := range []Progress{&plainProgress{out: io.Discard}, &barProgress{out: io.Discard}} {
+		for _, total := range []int64{0, 10} {
+			for _, done := range []int64{0, 5, 10, 20} {
+				p.Begin("phase", total)
+				p.Update(done, "note")
+				p.End()
+			}
 		}
 	}
 }

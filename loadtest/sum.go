@@ -73,7 +73,11 @@ func (r *run) sumClient(s *stats, done int64) {
 			c.PerMessage = &each
 		}
 	}
-	if s.Opened >= countedConnections && r.o.Scenario == Idle {
+	if s.Opened < countedConnections || r.o.Scenario == Storm {
+		r.result.Client = c
+		return
+	}
+	if r.o.Scenario == Idle {
 		points := make([]MemorySample, 0, len(r.result.Memory))
 		for _, m := range r.result.Memory {
 			points = append(points, MemorySample{Connections: m.Connections, RSS: m.ClientRSS})
@@ -81,7 +85,7 @@ func (r *run) sumClient(s *stats, done int64) {
 		if b, ok := slope(points); ok {
 			c.PerConnection = &b
 		}
-	} else if s.Opened >= countedConnections && r.clientOpen > 0 {
+	} else if r.clientOpen > 0 {
 		b := float64(r.clientOpen-r.clientIdle) / float64(s.Opened)
 		c.PerConnection = &b
 	}
