@@ -74,6 +74,9 @@ func (r *Result) plots() []*charts.Line {
 	rate := newPlot("Messages", "s", "per second")
 	add(rate, "sent", perSecond(r.Series, func(s Sample) int64 { return s.Sent }), identity)
 	add(rate, "received", perSecond(r.Series, func(s Sample) int64 { return s.Received }), identity)
+	if r.Config.Rate > 0 {
+		add(rate, "wanted", r.Series, func(s Sample) (float64, float64) { return s.T, s.Wanted })
+	}
 	tail := newPlot("Latency p99 over time", "s", "ms")
 	add(tail, "p99", r.Series, func(s Sample) (float64, float64) { return s.T, float64(s.P99) / 1000 })
 	held := newPlot("Connections", "s", "open")

@@ -109,6 +109,7 @@ type Sample struct {
 	Connections int64   `json:"connections"`
 	Sent        int64   `json:"sent"`
 	Received    int64   `json:"received"`
+	Wanted      float64 `json:"wanted_per_second,omitempty"` // the rate that the pacer was at
 	RSS         int64   `json:"rss,omitempty"`
 	CPU         float64 `json:"cpu_percent,omitempty"` // of one core
 	P99         int64   `json:"p99_us,omitempty"`      // of the messages since the sample before

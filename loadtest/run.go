@@ -277,6 +277,9 @@ func (r *run) sample() {
 	p := Sample{
 		T: now.Sub(r.begin).Seconds(), Connections: s.Open, Sent: s.Sent, Received: s.Received, P99: r.fleet.takeInterval(),
 	}
+	if pacer := newPacer(r.o.Rate, r.o.Ramp); pacer != nil && !r.phaseStart.IsZero() {
+		p.Wanted = pacer.Rate(now.Sub(r.phaseStart))
+	}
 	if u, err := r.usage(); err == nil && r.probe != nil {
 		p.RSS = u.RSS
 		if dt := now.Sub(r.lastSample); !r.lastSample.IsZero() && dt > 0 {
