@@ -59,7 +59,7 @@ func (r *Result) plots() []*charts.Line {
 		list = append(list, r.latencyPlot())
 	}
 	if len(r.Memory) > 1 {
-		memory := newPlot("Memory by connections", "connections", "MiB")
+		memory := newPlot("Memory by open connections", "", "MiB")
 		add(memory, "server", r.Memory, func(m MemorySample) (float64, float64) {
 			return float64(m.Connections), float64(m.RSS) / (1 << 20)
 		})
