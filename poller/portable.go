@@ -352,6 +352,9 @@ func (l *Loop) Post(f func()) bool {
 // Index returns the loop's number, from 0.
 func (l *Loop) Index() int { return l.index }
 
+// Handler returns what Options.Handler made for the loop. Any goroutine.
+func (l *Loop) Handler() Handler { return l.handler }
+
 // Now returns the current tick. Loop goroutine only.
 func (l *Loop) Now() uint32 { return l.now }
 
