@@ -23,16 +23,18 @@ const (
 	connectionsMetric = "roost_connections"
 	// echoConnections is how many clients the echo sample has besides the idle ones.
 	echoConnections = 100
-	// stallLimit ends the connect phase when the number of connections has not grown for so long, and any phase when
-	// the gateway has not answered for so long.
+	// stallLimit ends the connect phase when the number of connections has not grown for so long.
 	stallLimit = 3 * time.Minute
+	// answerLimit ends any phase when the gateway has not answered a sample for so long. Emulated, it took 40 s to
+	// close 50,000 connections at once and answered none meanwhile.
+	answerLimit = 15 * time.Minute
 	// slack is kept between the echo sample and the broadcast, for the start and the end of the echo sample.
 	slack = 40 * time.Second
 	// patience replaces the limits on a handshake, on the silence before a broadcast counts as stuck and on a
 	// close: an emulated processor takes longer.
 	patience = 2 * time.Minute
 	// stopLimit is how long the gateway may take to end after SIGTERM.
-	stopLimit = time.Minute
+	stopLimit = 5 * time.Minute
 )
 
 // A measurement runs the phases one after the other, in one goroutine; a second one reads the gateway's log.

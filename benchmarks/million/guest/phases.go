@@ -10,11 +10,11 @@ import (
 
 // take records a sample, now and then tells the reader where things stand, and returns the number of connections
 // the gateway sees. While an emulated gateway tears down or serves everybody at once it may answer late: that is a
-// record, too, and fatal only when it lasts for stallLimit.
+// record, too, and fatal only when it lasts for answerLimit.
 func (m *measurement) take() (connections int, err error) {
 	metrics, err := readMetrics(m.client, "http://"+internalAddress+"/metrics")
 	if err != nil {
-		if time.Since(m.sampled) > stallLimit {
+		if time.Since(m.sampled) > answerLimit {
 			return 0, fmt.Errorf("sample the gateway: %w", err)
 		}
 		m.out.write(record{Kind: "miss", Text: err.Error()})
