@@ -93,7 +93,7 @@ func (f *faults) sys() *sys {
 		return rawRead(fd, b)
 	}
 	if f.result != 0 || f.shortEntry || f.enter != 0 || f.halfEnter || f.enterOnce != 0 {
-		s.enter = f.ringEnter
+		s.enter, s.always = f.ringEnter, true
 	}
 	return s
 }

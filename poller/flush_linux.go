@@ -15,29 +15,28 @@ const (
 	batchSegs   = 8        // buffers of one connection in a batch; more go by writev
 	batchBytes  = 64 << 10 // bytes of one connection in a batch
 	writeRounds = 16       // writev calls for one connection before others get their turn
-	directRuns  = 32       // writes made at once before batching is tried again
 )
 
 // flusher writes what connections have pending. It is the only writer of its
 // loop's descriptors. Loop goroutine only.
 type flusher struct {
-	loop   *Loop
-	ring   *ring // nil: plain writes
-	list   []*Conn
-	spare  []*Conn
-	at     int // list[at:] is still to be flushed
-	direct int // so many of the next writes go out at once, see Loop.Write
+	loop  *Loop
+	ring  *ring // nil: plain writes
+	list  []*Conn
+	spare []*Conn
+	at    int // list[at:] is still to be flushed
 
 	settling bool // submit goes through results: no entry may be added
 
 	// The batch under construction: entry i of the ring belongs to conns[i].
-	conns []*Conn
-	want  []int
-	push  [][]byte // the frame of a pushed entry, nil for one from a queue
-	msgs  []unix.Msghdr
-	iovs  [][batchSegs]unix.Iovec
-	segs  [][]byte
-	iov   []unix.Iovec
+	conns  []*Conn
+	want   []int
+	push   [][]byte // the frame of a pushed entry, nil for one from a queue
+	msgs   []unix.Msghdr
+	iovs   [][batchSegs]unix.Iovec
+	segs   [][]byte
+	joined []byte
+	iov    []unix.Iovec
 }
 
 func (f *flusher) init(l *Loop) {
@@ -67,7 +66,6 @@ func (f *flusher) take(dirty *[]*Conn) []*Conn {
 // run flushes the connections of dirty, and of what an earlier run left, up to
 // the budget; then epoll gets its turn.
 func (f *flusher) run(dirty []*Conn) {
-	f.submit() // what posted functions have pushed
 	if f.at == len(f.list) {
 		clear(f.list)
 		f.spare, f.list, f.at = f.list[:0], dirty, 0
@@ -82,12 +80,7 @@ func (f *flusher) run(dirty []*Conn) {
 		f.spare = dirty[:0]
 	}
 	end := min(len(f.list), f.at+flushBudget)
-	batch := f.ring != nil && end-f.at >= ringWorthwhile
-	if batch {
-		f.direct = 0
-	} else {
-		f.direct = directRuns
-	}
+	batch := f.loop.worthwhile(end - f.at)
 	for ; f.at < end; f.at++ {
 		f.one(f.list[f.at], batch)
 	}
@@ -95,6 +88,11 @@ func (f *flusher) run(dirty []*Conn) {
 	if f.at < len(f.list) {
 		f.loop.ring()
 	}
+}
+
+// worthwhile tells whether n connections are enough for a batch.
+func (l *Loop) worthwhile(n int) bool {
+	return l.flusher.ring != nil && (n >= ringWorthwhile || l.sys.always)
 }
 
 // one serves a dirty connection: end, resume, write.
@@ -188,9 +186,7 @@ func (f *flusher) submit() {
 	f.loop.count.enters++
 	f.loop.count.sends += uint64(len(results))
 	if err != nil {
-		f.ring.close()
-		f.ring = nil
-		f.loop.poller.ringLost(err)
+		f.lose(err)
 	}
 	for i, c := range f.conns {
 		f.conns[i] = nil
@@ -205,6 +201,13 @@ func (f *flusher) submit() {
 	clear(f.iovs[:len(f.conns)]) // they would keep frames alive
 	f.conns, f.want, f.push = f.conns[:0], f.want[:0], f.push[:0]
 	f.settling = false
+}
+
+// lose gives the ring up for good.
+func (f *flusher) lose(err error) {
+	f.ring.close()
+	f.ring = nil
+	f.loop.poller.ringLost(err)
 }
 
 // write writes what c has pending by plain calls until done or blocked.
@@ -374,7 +377,7 @@ func (f *flusher) pushed(c *Conn, p []byte, res int32) {
 func (l *Loop) Write(c *Conn, head, p []byte, more bool) (pending int, err error) {
 	f := &l.flusher
 	large := len(p) > copyMax
-	if more || len(head)+len(p) == 0 || c.own&(ownBlocked|ownInBatch|ownGone) != 0 || !large && f.direct == 0 {
+	if more || len(head)+len(p) == 0 || c.own&(ownBlocked|ownInBatch|ownGone) != 0 || !large && l.receiver.batching {
 		return c.Write(head, p)
 	}
 	c.nb.Lock()
@@ -383,14 +386,14 @@ func (l *Loop) Write(c *Conn, head, p []byte, more bool) (pending int, err error
 	if busy {
 		return c.Write(head, p)
 	}
-	if !large {
-		f.direct--
-	}
 	f.segs = f.segs[:0]
-	for _, s := range [2][]byte{head, p} {
-		if len(s) > 0 {
-			f.segs = append(f.segs, s)
-		}
+	if large && len(head) > 0 {
+		f.segs = append(f.segs, head, p)
+	} else if large {
+		f.segs = append(f.segs, p)
+	} else {
+		f.joined = append(append(f.joined[:0], head...), p...)
+		f.segs = append(f.segs, f.joined)
 	}
 	n, want, errno := f.writeSegs(nbFD(&c.nb))
 	l.count.sends++
@@ -453,7 +456,7 @@ func (l *Loop) finish(c *Conn) {
 	c.own |= ownLinger | ownEnding
 	c.own &^= ownPaused
 	l.setDue(c, l.poller.lingerTicks)
-	if l.current != c { // else the read that is under way goes on
+	if l.reading != c { // else the read that is under way goes on
 		l.later(c) // input that was left unread is thrown away
 	}
 }

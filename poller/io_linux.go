@@ -27,19 +27,23 @@ func (l *Loop) read(c *Conn) {
 			l.eof(c)
 			return
 		}
-		l.count.bytesIn += uint64(n)
-		c.lastRead = l.now
-		if c.own&ownLinger == 0 {
-			l.handler.Data(c, l.buf[:n])
-			if c.isGone() || c.own&ownPaused != 0 {
-				return
-			}
-		}
-		if n < len(l.buf) && c.own&ownHup == 0 {
+		l.input(c, l.buf[:n])
+		if n < len(l.buf) && c.own&ownHup == 0 || c.isGone() || c.own&ownPaused != 0 {
 			return
 		}
 	}
 	l.later(c)
+}
+
+// input hands bytes to the handler, unless the connection is past that.
+func (l *Loop) input(c *Conn, b []byte) {
+	l.count.bytesIn += uint64(len(b))
+	c.lastRead = l.now
+	if c.own&ownLinger == 0 {
+		l.reading = c
+		l.handler.Data(c, b)
+		l.reading = nil
+	}
 }
 
 // drained notes that there is no more input, so that the next end of stream is

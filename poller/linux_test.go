@@ -279,11 +279,12 @@ func TestOpenMayEndTheConnection(t *testing.T) {
 	ways := []func(l *Loop, c *Conn){
 		func(l *Loop, c *Conn) { l.FinishNow(c, ReasonUser) },
 		func(_ *Loop, c *Conn) { c.Cut(ReasonUser) },
+		func(l *Loop, c *Conn) { l.close(c, ReasonUser) }, // FinishNow does so when the peer has reset
 		func(l *Loop, c *Conn) { _, _ = l.Write(c, nil, []byte("bye"), false); l.FinishNow(c, ReasonUser) },
 	}
 	var n, closed atomic.Int64
 	p := launch(t, Options{}, hooks{
-		open:   func(l *Loop, c *Conn) { ways[n.Add(1)%3](l, c) },
+		open:   func(l *Loop, c *Conn) { ways[n.Add(1)%4](l, c) },
 		closed: func(*Loop, *Conn, Reason) { closed.Add(1) },
 	})
 	addr := listen(t, p)

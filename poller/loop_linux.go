@@ -28,6 +28,7 @@ type Loop struct {
 	buf       []byte // read buffer
 	now       uint32 // tick
 	current   *Conn  // whose own event is handled
+	reading   *Conn  // whose input is with the handler
 	inPass    bool
 	swept     uint32 // tick up to which deadlines were looked at
 	again     []*Conn
@@ -35,6 +36,7 @@ type Loop struct {
 	listeners []*listener
 	closing   []int // descriptors to close in the next pass, see close
 	flusher   flusher
+	receiver  receiver
 	count     counters
 
 	// Guarded by mu: the one door for other goroutines.
@@ -53,6 +55,7 @@ func newLoop(p *Poller, index int) (*Loop, error) {
 	l.now = 1
 	l.ticks.Store(1)
 	l.flusher.init(l)
+	l.receiver.init(l)
 	l.handler = p.opts.Handler(l)
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -120,7 +123,7 @@ func (l *Loop) onRead(nc *nbio.Conn) {
 		l.pass()
 	case c.slot == slotListener:
 		l.accept((*listener)(unsafe.Pointer(c)))
-	case c.loop == l && c.own&ownPaused == 0:
+	case c.loop == l && c.own&ownPaused == 0 && l.receiver.ready(c):
 		l.current = c
 		l.read(c)
 		l.current = nil
@@ -144,11 +147,11 @@ func (l *Loop) onEnd(nc *nbio.Conn, _ error) {
 }
 
 // pass does what waits: called once for each ring of the bell, between two
-// batches of events.
+// batches of events. While it reads, rung stays set: what is queued meanwhile is
+// taken with the rest.
 func (l *Loop) pass() {
 	l.mu.Lock()
-	l.rung = false
-	dirty, posted := l.flusher.take(&l.dirty), l.posted
+	posted := l.posted
 	l.posted = nil
 	l.mu.Unlock()
 
@@ -160,8 +163,17 @@ func (l *Loop) pass() {
 	for _, f := range posted {
 		f()
 	}
+	l.flusher.submit() // what they have pushed
+	more := l.readAgain()
+	l.mu.Lock()
+	l.rung = l.stopped
+	dirty := l.flusher.take(&l.dirty)
+	if len(l.posted) > 0 || more {
+		l.ringUnlock()
+	} else {
+		l.mu.Unlock()
+	}
 	l.flusher.run(dirty)
-	l.readAgain()
 	if t := l.ticks.Load(); t != l.now {
 		l.tick(t)
 	}
@@ -170,24 +182,28 @@ func (l *Loop) pass() {
 	l.count.publish(&l.stats)
 }
 
-// readAgain continues connections that had more input than one event may take.
-func (l *Loop) readAgain() {
-	if len(l.again) == 0 {
-		return
-	}
+// readAgain reads where input waits. It reports whether there is more to do.
+func (l *Loop) readAgain() (more bool) {
 	list := l.again
 	l.again, l.spare = l.spare[:0], nil
+	batch := l.worthwhile(len(list))
 	for _, c := range list {
 		c.own &^= ownAgain
 		switch {
 		case c.slot == slotListener:
 			l.accept((*listener)(unsafe.Pointer(c)))
-		case !c.isGone() && c.own&ownPaused == 0:
+		case c.isGone() || c.own&ownPaused != 0:
+		case batch && l.flusher.ring != nil && c.own&ownHup == 0:
+			l.receiver.add(c)
+		default:
 			l.read(c)
 		}
 	}
+	l.receiver.run()
+	l.receiver.judge(len(list))
 	clear(list)
 	l.spare = list[:0]
+	return len(l.again) > 0 || len(l.closing) > 0
 }
 
 func (l *Loop) later(c *Conn) {

@@ -46,7 +46,9 @@ type Handler interface {
 
 // Options of a Poller. The zero value of a field means its default.
 type Options struct {
-	// Loops is the number of event loops. Default: GOMAXPROCS.
+	// Loops is the number of event loops. Default: half of GOMAXPROCS, at least 1:
+	// a loop's work is the kernel's, and fewer, busier loops batch more of it; see
+	// docs/adr/0003-loops.md.
 	Loops int
 	// Handler makes the handler of a loop. Required.
 	Handler func(l *Loop) Handler
@@ -88,7 +90,7 @@ func (o *Options) validate() error {
 		return errors.New("poller: Tick, Linger and MaxConns must not be negative")
 	}
 	if o.Loops == 0 {
-		o.Loops = min(runtime.GOMAXPROCS(0), maxLoops)
+		o.Loops = min(max(1, runtime.GOMAXPROCS(0)/2), maxLoops)
 	}
 	if o.New == nil {
 		o.New = func() *Conn { return new(Conn) }

@@ -231,18 +231,18 @@ func (p *Poller) shutDown(ctx context.Context) error {
 }
 
 // silence cuts all connections and, if nothing is left to do, refuses further
-// work. A bell that was rung is answered by a pass; so if it is not rung during
-// one, nobody is about to write to it, and nobody will be from then on. It leaves
-// the shared table, as each engine closes whatever it finds there when it stops.
+// work. Until a pass is through with posted functions the bell counts as rung, so
+// nobody is about to write to it; and nobody will be from then on. It leaves the
+// shared table, as each engine closes whatever it finds there when it stops.
 func (l *Loop) silence() (done bool) {
 	_ = l.call(func() error {
 		l.Each(0, int(l.slots.used), func(c *Conn) { l.close(c, ReasonStopped) })
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.rung || len(l.closing) > 0 {
+		if len(l.closing)+len(l.posted)+len(l.dirty) > 0 {
 			return nil
 		}
-		l.stopped, l.rung, done = true, true, true
+		l.stopped, done = true, true
 		l.poller.table[nbFD(&l.bell.nb)] = nil
 		return nil
 	})

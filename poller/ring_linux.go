@@ -17,6 +17,7 @@ import (
 const (
 	opSendmsg = 9
 	opSend    = 26
+	opRecv    = 27
 
 	setupSubmitAll  = 1 << 7 // one failed entry does not end the batch
 	featSingleMmap  = 1 << 0
@@ -166,6 +167,14 @@ func (r *ring) send(fd int, b []byte) {
 	e := r.next(opSend, fd)
 	e.addr = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
 	e.len = uint32(len(b))
+}
+
+// recv adds one recv(2). The caller keeps b alive until submit returns.
+func (r *ring) recv(fd int, b []byte) {
+	e := r.next(opRecv, fd)
+	e.addr = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
+	e.len = uint32(len(b))
+	e.msgFlags = unix.MSG_DONTWAIT
 }
 
 // sendmsg adds one sendmsg(2). The caller keeps h and what it points to alive and

@@ -17,6 +17,8 @@ type sys struct {
 	write  func(fd int, b []byte) (int, syscall.Errno)
 	writev func(fd int, iov []unix.Iovec) (int, syscall.Errno)
 	enter  func(r *ring, submit, wait int) (int, syscall.Errno)
+	// always makes every read and write part of a batch, however few they are.
+	always bool
 }
 
 func realSys() *sys {

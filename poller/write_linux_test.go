@@ -62,7 +62,7 @@ func TestShortDirectWriteStaysWhole(t *testing.T) {
 			frame := bytes.Repeat([]byte("p"), size)
 			onLoop(t, c.Loop(), func() {
 				armed = true
-				c.Loop().flusher.direct = 1
+				c.Loop().receiver.batching = false
 				during = func() {
 					_, _ = c.Write(nil, []byte("queued meanwhile"))
 					c.Finish(ReasonUser)
@@ -289,12 +289,40 @@ func TestRingMakesNoProgress(t *testing.T) {
 	expectBytes(t, nc, []byte("x"))
 }
 
+// TestPushBeforeAQueueOfTheSameRun: a handler pushes to a connection whose turn in
+// the run is still to come and which then gets a queue.
+func TestPushBeforeAQueueOfTheSameRun(t *testing.T) {
+	f := &faults{every: 1, write: syscall.EAGAIN}
+	opened := make(chan *Conn, 2)
+	var first, second *Conn
+	p := launch(t, Options{Loops: 1, sys: f.sys()}, hooks{
+		open: func(_ *Loop, c *Conn) { opened <- c },
+		blocked: func(l *Loop, c *Conn, _ int) {
+			if c == first {
+				f.write = 0
+				_, _ = l.Push(second, []byte("pushed,"))
+				_, _ = second.Write(nil, []byte("queued"))
+			}
+		},
+	})
+	f.p = p
+	addr, l := listen(t, p), p.loops[0]
+	_, a := dialServed(t, addr, opened)
+	nc, b := dialServed(t, addr, opened)
+	onLoop(t, l, func() {
+		first, second = a, b
+		_, _ = first.Write(nil, []byte("x"))
+		second.Resume()
+	})
+	expectBytes(t, nc, []byte("pushed,queued"))
+}
+
 // TestPushOrder: what is pushed, written and queued in one function, and again
 // from a handler inside the pass, arrives in the order of the calls, and whole
 // although an end follows at once.
 func TestPushOrder(t *testing.T) {
 	for _, shortened := range []bool{false, true} {
-		f := &faults{every: 2, shortEntry: shortened, result: syscall.EAGAIN}
+		f := &faults{every: 1, shortEntry: shortened, result: syscall.EAGAIN}
 		if !shortened {
 			f = &faults{}
 		}

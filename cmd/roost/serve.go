@@ -26,7 +26,7 @@ type serveCmd struct {
 	Address         string        `help:"Address for clients, host:port." default:"127.0.0.1:8000"`
 	InternalAddress string        `help:"Address for metrics, health and pprof; not for clients." default:"127.0.0.1:8001"`
 	Dev             bool          `help:"Serve the built-in routes /echo, /echo-pool and /broadcast and a page to try them, open to everyone."`
-	Loops           int           `help:"Event loops; 0 is one per core."`
+	Loops           int           `help:"Event loops; 0 is one for two cores."`
 	Workers         int           `help:"Goroutines for handlers that may block; 0 is 256 per core."`
 	NoIOUring       bool          `name:"no-io-uring" help:"Write without io_uring."`
 	SendBuffer      int           `help:"SO_SNDBUF of clients' sockets in bytes; 0 leaves it to the kernel."`
