@@ -283,21 +283,28 @@ func TestOpenMayEndTheConnection(t *testing.T) {
 		func(l *Loop, c *Conn) { _, _ = l.Write(c, nil, []byte("bye"), false); l.FinishNow(c, ReasonUser) },
 	}
 	var n, closed atomic.Int64
-	p := launch(t, Options{}, hooks{
+	p := launch(t, Options{Loops: 1}, hooks{
 		open:   func(l *Loop, c *Conn) { ways[n.Add(1)%4](l, c) },
 		closed: func(*Loop, *Conn, Reason) { closed.Add(1) },
 	})
 	addr := listen(t, p)
 	before := descriptors(t)
-	for range 60 {
+	for range 62 { // the last one is closed by its Open
 		nc := dial(t, addr)
 		if _, err := io.ReadAll(nc); err != nil && !gone(err) {
 			t.Fatal(err)
 		}
 		_ = nc.Close()
 	}
-	eventually(t, "closed once each", func() bool { return closed.Load() == 60 && p.Live() == 0 })
+	eventually(t, "closed once each", func() bool { return closed.Load() == 62 && p.Live() == 0 })
 	eventually(t, "descriptors come back", func() bool { return descriptors(t) == before })
+	onLoop(t, p.loops[0], func() {
+		for fd, nc := range p.table {
+			if nc != nil && connOf(nc).slot <= slotsMax {
+				t.Errorf("the table keeps a closed connection at %d", fd)
+			}
+		}
+	})
 }
 
 func TestDescriptorBeyondTheTable(t *testing.T) {
