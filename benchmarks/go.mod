@@ -9,6 +9,7 @@ require (
 	github.com/lesismal/nbio v1.6.12
 	github.com/lxzan/gws v1.8.9
 	golang.org/x/sys v0.49.0
+	gonum.org/v1/plot v0.16.0
 )
 
 require (
@@ -28,5 +29,4 @@ require (
 	golang.org/x/crypto v0.0.0-20210513122933-cd7d49e622d5 // indirect
 	golang.org/x/image v0.25.0 // indirect
 	golang.org/x/text v0.23.0 // indirect
-	gonum.org/v1/plot v0.16.0 // indirect
 )

@@ -9,10 +9,6 @@ import (
 	"roost/proto/ws"
 )
 
-// turnLength is how many messages one connection may have handled before others
-// get the worker.
-const turnLength = 16
-
 // turn is a connection's place in the pool: its messages are handled in order, by
 // one worker at a time.
 type turn struct {
@@ -20,6 +16,7 @@ type turn struct {
 
 	mu      sync.Mutex
 	inbox   []item
+	spare   []item    // the other half of inbox
 	bytes   int       // of payload in inbox
 	running bool      // a worker has it, or it waits for one
 	since   time.Time // when it began to wait for a worker; zero when it does not
@@ -143,37 +140,27 @@ func (s *Server) work(t *turn) {
 	}
 }
 
-// takeTurn handles what is in the inbox, up to turnLength items. It reports
-// whether there is more.
+// takeTurn handles what is in the inbox by now: InboxMessages, and what the read
+// that filled it held besides. It reports whether there is more: then others get the
+// worker first.
 func (s *Server) takeTurn(t *turn) (more bool) {
 	t.mu.Lock()
-	t.since = time.Time{}
+	items, resume := t.inbox, t.paused
+	t.inbox, t.spare = t.spare, nil
+	t.bytes, t.paused, t.since = 0, false, time.Time{}
 	t.mu.Unlock()
-	for range turnLength {
-		t.mu.Lock()
-		if len(t.inbox) == 0 {
-			t.running = false
-			t.inbox = nil
-			t.mu.Unlock()
-			return false
-		}
-		it := t.inbox[0]
-		t.inbox[0] = item{}
-		t.inbox = t.inbox[1:]
-		if it.buf != nil {
-			t.bytes -= len(*it.buf)
-		}
-		resume := t.paused && len(t.inbox) <= s.opts.InboxMessages/2 && t.bytes <= s.opts.InboxBytes/2
-		if resume {
-			t.paused = false
-		}
-		t.mu.Unlock()
-		if resume {
-			t.conn.pc.Resume()
-		}
-		s.handle(t.conn, it)
+	if resume {
+		t.conn.pc.Resume()
 	}
-	return true
+	for i := range items {
+		s.handle(t.conn, items[i])
+	}
+	clear(items)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.spare = items[:0]
+	t.running = len(t.inbox) > 0
+	return t.running
 }
 
 func (s *Server) handle(c *Conn, it item) {
