@@ -182,24 +182,30 @@ func (l *Loop) pass() {
 	l.count.publish(&l.stats)
 }
 
-// readAgain reads where input waits. It reports whether there is more to do.
+// readAgain reads where input waits. It reports whether there is more to do. The
+// batch goes first: the handler, called for the others, may put sends into the ring.
 func (l *Loop) readAgain() (more bool) {
 	list := l.again
 	l.again, l.spare = l.spare[:0], nil
 	batch := l.worthwhile(len(list))
+	plain := list[:0]
 	for _, c := range list {
 		c.own &^= ownAgain
-		switch {
-		case c.slot == slotListener:
-			l.accept((*listener)(unsafe.Pointer(c)))
-		case c.isGone() || c.own&ownPaused != 0:
-		case batch && l.flusher.ring != nil && c.own&ownHup == 0:
+		if batch && l.flusher.ring != nil && c.slot <= slotsMax && c.own&(ownGone|ownPaused|ownHup) == 0 {
 			l.receiver.add(c)
-		default:
-			l.read(c)
+		} else {
+			plain = append(plain, c)
 		}
 	}
 	l.receiver.run()
+	for _, c := range plain {
+		switch {
+		case c.slot == slotListener:
+			l.accept((*listener)(unsafe.Pointer(c)))
+		case !c.isGone() && c.own&ownPaused == 0:
+			l.read(c)
+		}
+	}
 	l.receiver.judge(len(list))
 	clear(list)
 	l.spare = list[:0]

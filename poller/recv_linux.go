@@ -92,11 +92,15 @@ func (r *receiver) run() {
 // received deals with one result: bytes or a negative errno.
 func (r *receiver) received(c *Conn, b []byte, res int32) {
 	l := r.loop
-	if res > 0 {
+	switch {
+	case res < 0 && !retryable(res): // told once only
+		l.close(c, ReasonReadError)
+		return
+	case res > 0:
 		l.input(c, b[:res])
 		if int(res) < len(b) || c.isGone() || c.own&ownPaused != 0 {
 			return
 		}
 	}
-	l.read(c) // more input, the end of it, or an error: a plain read tells
+	l.read(c) // more input or the end of it: a plain read tells
 }
