@@ -116,9 +116,8 @@ func TestErrorsEndOneConnection(t *testing.T) {
 	}
 }
 
-func errorEndsOne(t *testing.T, plain bool, read, write syscall.Errno, reason Reason) {
-	const clients = 300 // several batches
-	var sick atomic.Int64
+// sickSys lets all calls for one descriptor fail; 0 leaves reads or writes well.
+func sickSys(sick *atomic.Int64, read, write syscall.Errno) *sys {
 	s := realSys()
 	s.read = func(fd int, b []byte) (int, syscall.Errno) {
 		if read != 0 && int64(fd) == sick.Load() {
@@ -148,6 +147,13 @@ func errorEndsOne(t *testing.T, plain bool, read, write syscall.Errno, reason Re
 		}
 		return n, errno
 	}
+	return s
+}
+
+func errorEndsOne(t *testing.T, plain bool, read, write syscall.Errno, reason Reason) {
+	const clients = 300 // several batches
+	var sick atomic.Int64
+	s := sickSys(&sick, read, write)
 	opened, reasons := make(chan *Conn, 1), make(chan Reason, clients)
 	p := launch(t, Options{Loops: 1, NoIOUring: plain, sys: s}, hooks{
 		open: func(_ *Loop, c *Conn) { opened <- c },
