@@ -269,6 +269,7 @@ func (w *worker) response(c *client, in []byte) []byte {
 // beginClose starts the closing handshake (RFC 6455 section 7.1.2). The server is to close the TCP connection.
 func (w *worker) beginClose(c *client) {
 	c.state, c.since = stateClosing, w.now
+	w.closes++
 	w.sendFrame(c, ws.OpClose, []byte{0x03, 0xe8}, false) // 1000
 	if c.state == stateClosing {
 		w.limbo = append(w.limbo, limbo{w.slot(c), c.id, w.now})
@@ -279,6 +280,7 @@ func (w *worker) beginClose(c *client) {
 func (w *worker) reset(c *client) {
 	_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else it ends with FIN
 	c.state = stateClosing
+	w.closes++
 	w.drop(c, nil)
 }
 
@@ -300,6 +302,7 @@ func (w *worker) drop(c *client, cause error) {
 		w.stats.Lost++
 		w.stats.fail(fmt.Sprintf("connection lost: %v", cause), 1)
 	case stateClosing:
+		w.closes--
 		w.stats.Completed++
 	}
 	w.opens--
@@ -309,17 +312,25 @@ func (w *worker) drop(c *client, cause error) {
 	w.play.gone(c, state == stateOpen)
 }
 
-// closeAll begins the end: a closing handshake with everyone who is open.
+// closeAll begins the end: nobody is waited for who is not open yet.
 func (w *worker) closeAll() {
-	w.phase, w.wanted = closing, w.started
+	w.phase, w.wanted, w.toClose = closing, w.started, 0
 	w.emit(evStats, 0, "")
 	for i := range w.clients {
-		switch c := &w.clients[i]; c.state {
-		case stateOpen:
-			w.beginClose(c)
-		case stateConnecting, stateUpgrading:
+		if c := &w.clients[i]; c.state == stateConnecting || c.state == stateUpgrading {
 			w.drop(c, fmt.Errorf("the run ended before the upgrade did"))
 		}
 	}
+	w.closeMore()
 	w.nextSweep = w.now
+}
+
+// closeMore keeps closing handshakes with as many clients under way as may connect at a time. All at once would take
+// the kernel several times the memory of the connections.
+func (w *worker) closeMore() {
+	for ; w.toClose < len(w.clients) && w.closes < w.ConnectParallel; w.toClose++ {
+		if c := &w.clients[w.toClose]; c.state == stateOpen {
+			w.beginClose(c)
+		}
+	}
 }

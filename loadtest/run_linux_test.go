@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -113,13 +114,15 @@ func TestNoticesWhatServersDoWrong(t *testing.T) {
 			return [][]byte{p}
 		}
 	}
-	var other []byte // a message of somebody else
+	var first []byte // until it has been given to somebody else
 	keep := func(i int64, p []byte) [][]byte {
 		if i == 1 {
-			other = append([]byte(nil), p...)
+			first = append([]byte(nil), p...)
 		}
-		if i == 2 { // the 8 connections send one each first
-			return [][]byte{other}
+		if first != nil && !bytes.Equal(p[:4], first[:4]) { // another connection's id
+			theirs := first
+			first = nil
+			return [][]byte{theirs}
 		}
 		return [][]byte{p}
 	}

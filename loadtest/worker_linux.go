@@ -68,6 +68,8 @@ type worker struct {
 	pace       Pacer
 	paceStart  int64
 	paceCount  int64
+	closes     int     // closing handshakes under way
+	toClose    int     // at the end: clients from here on have not been closed yet
 	limbo      []limbo // clients that are to leave their state before the timeout, oldest first
 	random     uint64
 	decoder    *ws.Decoder // idle; a connection with half a frame takes it along
@@ -329,6 +331,8 @@ func (w *worker) endPhase() {
 		w.over(0)
 	case w.phase == draining && (stalled || w.play.inFlight() == 0):
 		w.finish()
+	case w.phase == closing:
+		w.closeMore()
 	}
 }
 
