@@ -61,7 +61,7 @@ func All(floorThreads int) []Server {
 			Settings: fmt.Sprintf("C, bare level-triggered epoll, gcc -O2, %d thread(s); one send() per delivery",
 				floorThreads),
 		},
-		{Name: "roost", roost: true, arguments: serve, Settings: "defaults: one loop per core, io_uring; /echo is answered on the loop; 4 MiB behind is cut"},
+		{Name: "roost", roost: true, arguments: serve, Settings: "defaults: one loop for two cores, io_uring; /echo is answered on the loop; 4 MiB behind is cut"},
 		{
 			Name: "roost-pool", roost: true, arguments: serve, echo: "/echo-pool",
 			scenarios: []string{"echo"}, Settings: "as roost; /echo-pool goes through the worker pool",
