@@ -39,7 +39,6 @@ type flags uint8
 const (
 	flagPinged flags = 1 << iota // a ping is out and nothing has been read since
 	flagSoft                     // was above the soft limit when last looked at
-	flagPaused                   // reading waits for the worker
 )
 
 // partial is what is kept of input that is not complete.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -29,6 +30,7 @@ type Server struct {
 	protocolErrors  labelCounts
 	handshakeErrors labelCounts
 
+	working atomic.Int64 // turns that a worker has or that wait for one
 	waiting struct {
 		mu    sync.Mutex
 		turns []*turn // found no free worker, first come first served
@@ -38,6 +40,7 @@ type Server struct {
 // ticks are the options' times in the poller's unit.
 type ticks struct {
 	handshake, ping, pong, soft uint32
+	overload                    uint32
 	check                       uint32 // how often a connection is looked at without pings
 	rate                        uint32 // units of the rate limiter's clock in a tick
 }
@@ -86,6 +89,7 @@ func (o *Options) ticks() ticks {
 		return uint32(max(1, (d+o.Poller.Tick-1)/o.Poller.Tick))
 	}
 	t := ticks{handshake: in(o.HandshakeTimeout), ping: in(o.PingInterval), pong: in(o.PongTimeout), soft: in(o.SoftTime)}
+	t.overload = in(o.OverloadTime)
 	t.check = in(25 * time.Second)
 	t.rate = uint32(rateUnits * o.Poller.Tick / time.Second)
 	return t
@@ -116,10 +120,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}, nil)
 	}
 	err := s.poller.Stop(ctx)
-	for s.pool.Running() > 0 && ctx.Err() == nil {
-		if s.pool.ReleaseTimeout(10*time.Millisecond) == nil {
-			return err
-		}
+	for s.working.Load() > 0 && ctx.Err() == nil { // handlers still hear of the end
+		time.Sleep(time.Millisecond)
 	}
 	s.pool.Release()
 	return err

@@ -62,11 +62,11 @@ func (s *Server) Stats() Stats {
 		Closed:          make(map[string]uint64, reasonCount),
 		ProtocolErrors:  s.protocolErrors.snapshot(),
 		HandshakeErrors: s.handshakeErrors.snapshot(),
-		WorkersBusy:     s.pool.Running(),
 	}
 	s.waiting.mu.Lock()
 	st.Waiting = len(s.waiting.turns)
 	s.waiting.mu.Unlock()
+	st.WorkersBusy = max(0, int(s.working.Load())-st.Waiting)
 	for _, r := range Reasons() {
 		st.Closed[Label(r)] = 0
 	}

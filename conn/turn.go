@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/panjf2000/ants/v2"
+
 	"roost/poller"
 	"roost/proto/ws"
 )
@@ -95,14 +97,21 @@ func (h *loop) enqueue(c *Conn, it item) {
 	t.running = true
 	t.mu.Unlock()
 	if start {
-		s.submit(t)
+		s.working.Add(1)
+		if !s.submit(t) {
+			h.loop.SetDeadline(&c.pc, s.ticks.overload)
+		}
 	}
 }
 
-// submit never blocks: a turn that finds no worker waits for one to become free.
-func (s *Server) submit(t *turn) {
-	if s.pool.Invoke(t) == nil {
-		return
+// submit gives t to a worker. It never blocks: a turn that finds no worker waits for
+// one to become free, and the result is false.
+func (s *Server) submit(t *turn) bool {
+	switch s.pool.Invoke(t) {
+	case nil:
+		return true
+	case ants.ErrPoolClosed: // the server has stopped
+		return false
 	}
 	t.mu.Lock()
 	t.since = time.Now()
@@ -111,11 +120,12 @@ func (s *Server) submit(t *turn) {
 	s.waiting.turns = append(s.waiting.turns, t)
 	s.waiting.mu.Unlock()
 	// The last worker may have looked just before.
-	if s.pool.Free() != 0 {
-		if t := s.nextWaiting(); t != nil {
-			s.submit(t)
+	if s.pool.Free() > 0 {
+		if next := s.nextWaiting(); next != nil {
+			s.submit(next)
 		}
 	}
+	return false
 }
 
 func (s *Server) nextWaiting() *turn {
@@ -159,7 +169,9 @@ func (s *Server) takeTurn(t *turn) (more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.spare = items[:0]
-	t.running = len(t.inbox) > 0
+	if t.running = len(t.inbox) > 0; !t.running {
+		s.working.Add(-1)
+	}
 	return t.running
 }
 

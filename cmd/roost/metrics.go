@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"roost/conn"
+	"roost/poller"
 )
 
 // metrics turns the server's figures into Prometheus metrics when it is asked.
@@ -16,6 +17,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descConnections = desc("connections", "Upgraded connections now.")
 	descSockets     = desc("sockets", "Client sockets now, those without upgrade included.")
+	descLimit       = desc("descriptor_limit", "Open files this process may have.")
 	descAccepted    = desc("sockets_accepted_total", "Client sockets accepted.")
 	descRefused     = desc("sockets_refused_total", "Client sockets closed at once for want of room.")
 	descAcceptErr   = desc("accept_pauses_total", "Times accepting paused after an error such as EMFILE.")
@@ -51,6 +53,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descConnections, st.Open)
 	gauge(descSockets, st.Poller.Open)
+	if limit, err := poller.DescriptorLimit(); err == nil {
+		gauge(descLimit, int64(limit))
+	}
 	gauge(descWorkers, int64(st.WorkersBusy))
 	gauge(descWaiting, int64(st.Waiting))
 	count(descAccepted, st.Poller.Opened)
