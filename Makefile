@@ -3,10 +3,10 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help build run test lint fmt fuzz loadtest profile bench million soak clean
+.PHONY: help build run test conformance lint fmt fuzz loadtest profile bench million soak clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## static bin/roost and bin/roost-load
 	@scripts/build.sh
@@ -16,6 +16,9 @@ run: build ## start the gateway for development and print the address of its pag
 
 test: ## everything: lint, unit, race, fuzz, benchmarks module, cross builds, browser (CI=true: no step may be skipped)
 	@scripts/test.sh
+
+conformance: ## all Autobahn server cases with the original's 1,000 messages, and the hostile inputs, on both echo routes
+	@scripts/conformance.sh
 
 lint: ## gofmt, go vet, staticcheck, room table and size limits
 	@scripts/lint.sh
