@@ -71,15 +71,6 @@ func newLoop(p *Poller, index int) (*Loop, error) {
 	return l, l.engine.add(&l.bell.nb)
 }
 
-// Index returns the loop's number, from 0.
-func (l *Loop) Index() int { return l.index }
-
-// Handler returns what Options.Handler made for the loop. Any goroutine.
-func (l *Loop) Handler() Handler { return l.handler }
-
-// Now returns the current tick. Loop goroutine only.
-func (l *Loop) Now() uint32 { return l.now }
-
 // Post runs f on the loop's goroutine, soon, in the order of the calls. It
 // returns false when the loop has stopped. Any goroutine.
 func (l *Loop) Post(f func()) bool {
@@ -247,39 +238,3 @@ func (l *Loop) SetDeadline(c *Conn, ticks uint32) {
 	}
 	l.setDue(c, ticks)
 }
-
-func (l *Loop) setDue(c *Conn, ticks uint32) {
-	e := l.slots.at(c.slot)
-	if ticks == 0 {
-		e.due = 0
-		return
-	}
-	if e.due = l.now + ticks; e.due == 0 { // 0 means none
-		e.due = 1
-	}
-}
-
-// Get returns the connection of h if it is still open and belongs to this loop.
-// Loop goroutine only.
-func (l *Loop) Get(h Handle) *Conn {
-	if h.loop() != l.index {
-		return nil
-	}
-	return l.slots.get(h)
-}
-
-// Each calls f for open connections, starting with slot from, at most limit
-// slots. It returns the slot to go on with and whether there are more. A
-// connection opened meanwhile may or may not be seen. Loop goroutine only.
-func (l *Loop) Each(from uint32, limit int, f func(*Conn)) (next uint32, more bool) {
-	end := min(uint64(l.slots.used), uint64(from)+uint64(limit))
-	for i := from; uint64(i) < end; i++ {
-		if c := l.slots.at(i).conn; c != nil {
-			f(c)
-		}
-	}
-	return uint32(end), end < uint64(l.slots.used)
-}
-
-// Live returns the number of open connections. Loop goroutine only.
-func (l *Loop) Live() int { return l.slots.live }

@@ -108,17 +108,6 @@ func (p *Poller) ringLost(err error) {
 // IOUring tells whether batched sends started with io_uring.
 func (p *Poller) IOUring() bool { return p.uring }
 
-// Loops returns the event loops.
-func (p *Poller) Loops() []*Loop { return p.loops }
-
-// Loop returns the loop that h belongs to, or nil.
-func (p *Poller) Loop(h Handle) *Loop {
-	if i := h.loop(); i < len(p.loops) {
-		return p.loops[i]
-	}
-	return nil
-}
-
 // Listen accepts connections on a TCP address, host:port, on all loops. It
 // returns the address bound, which tells the port where port 0 was asked for.
 func (p *Poller) Listen(address string) (netip.AddrPort, error) {
@@ -174,27 +163,6 @@ func (p *Poller) tick() {
 		}
 	}
 }
-
-// Stats returns the figures of all loops.
-func (p *Poller) Stats() Stats {
-	s := Stats{Open: p.live.Load()}
-	for _, l := range p.loops {
-		s.Opened += l.stats.opened.Load()
-		s.Closed += l.stats.closed.Load()
-		s.Refused += l.stats.refused.Load()
-		s.AcceptErrors += l.stats.acceptErrors.Load()
-		s.Reads += l.stats.reads.Load()
-		s.BytesIn += l.stats.bytesIn.Load()
-		s.Sends += l.stats.sends.Load()
-		s.BytesOut += l.stats.bytesOut.Load()
-		s.Enters += l.stats.enters.Load()
-		s.Blocked += l.stats.blocked.Load()
-	}
-	return s
-}
-
-// Live returns the number of open connections. Any goroutine.
-func (p *Poller) Live() int { return int(p.live.Load()) }
 
 // Stop stops accepting, waits until every connection has ended or ctx has, cuts
 // what is left and ends the loops. To end connections in order, call Conn.Finish

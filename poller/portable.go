@@ -120,37 +120,6 @@ const notSupported = "not supported on this system"
 // IOUring tells whether batched sends started with io_uring: never here.
 func (p *Poller) IOUring() bool { return false }
 
-// Loops returns the event loops.
-func (p *Poller) Loops() []*Loop { return p.loops }
-
-// Loop returns the loop that h belongs to, or nil.
-func (p *Poller) Loop(h Handle) *Loop {
-	if i := h.loop(); i < len(p.loops) {
-		return p.loops[i]
-	}
-	return nil
-}
-
-// Live returns the number of open connections. Any goroutine.
-func (p *Poller) Live() int { return int(p.live.Load()) }
-
-// Stats returns the figures of all loops.
-func (p *Poller) Stats() Stats {
-	s := Stats{Open: p.live.Load()}
-	for _, l := range p.loops {
-		s.Opened += l.stats.opened.Load()
-		s.Closed += l.stats.closed.Load()
-		s.Refused += l.stats.refused.Load()
-		s.AcceptErrors += l.stats.acceptErrors.Load()
-		s.Reads += l.stats.reads.Load()
-		s.BytesIn += l.stats.bytesIn.Load()
-		s.Sends += l.stats.sends.Load()
-		s.BytesOut += l.stats.bytesOut.Load()
-		s.Blocked += l.stats.blocked.Load()
-	}
-	return s
-}
-
 // Listen accepts connections on a TCP address, host:port. It returns the address
 // bound, which tells the port where port 0 was asked for.
 func (p *Poller) Listen(address string) (netip.AddrPort, error) {
@@ -349,18 +318,6 @@ func (l *Loop) Post(f func()) bool {
 	return true
 }
 
-// Index returns the loop's number, from 0.
-func (l *Loop) Index() int { return l.index }
-
-// Handler returns what Options.Handler made for the loop. Any goroutine.
-func (l *Loop) Handler() Handler { return l.handler }
-
-// Now returns the current tick. Loop goroutine only.
-func (l *Loop) Now() uint32 { return l.now }
-
-// Live returns the number of open connections. Loop goroutine only.
-func (l *Loop) Live() int { return l.slots.live }
-
 func (l *Loop) tick(now uint32) {
 	l.now = now
 	steps := min(now-l.swept, sweepParts)
@@ -383,37 +340,6 @@ func (l *Loop) SetDeadline(c *Conn, ticks uint32) {
 		return
 	}
 	l.setDue(c, ticks)
-}
-
-func (l *Loop) setDue(c *Conn, ticks uint32) {
-	e := l.slots.at(c.slot)
-	if ticks == 0 {
-		e.due = 0
-		return
-	}
-	e.due = max(1, l.now+ticks) // 0 means none
-}
-
-// Get returns the connection of h if it is still open and belongs to this loop.
-// Loop goroutine only.
-func (l *Loop) Get(h Handle) *Conn {
-	if h.loop() != l.index {
-		return nil
-	}
-	return l.slots.get(h)
-}
-
-// Each calls f for open connections, starting with slot from, at most limit
-// slots. It returns the slot to go on with and whether there are more. Loop
-// goroutine only.
-func (l *Loop) Each(from uint32, limit int, f func(*Conn)) (next uint32, more bool) {
-	end := min(uint64(l.slots.used), uint64(from)+uint64(limit))
-	for i := from; uint64(i) < end; i++ {
-		if c := l.slots.at(i).conn; c != nil {
-			f(c)
-		}
-	}
-	return uint32(end), end < uint64(l.slots.used)
 }
 
 func (l *Loop) open(c *Conn) {

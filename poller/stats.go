@@ -42,3 +42,16 @@ type Stats struct {
 	Enters       uint64 // io_uring_enter(2) calls
 	Blocked      uint64 // times a socket took no more
 }
+
+func (s *Stats) add(l *stats) {
+	s.Opened += l.opened.Load()
+	s.Closed += l.closed.Load()
+	s.Refused += l.refused.Load()
+	s.AcceptErrors += l.acceptErrors.Load()
+	s.Reads += l.reads.Load()
+	s.BytesIn += l.bytesIn.Load()
+	s.Sends += l.sends.Load()
+	s.BytesOut += l.bytesOut.Load()
+	s.Enters += l.enters.Load()
+	s.Blocked += l.blocked.Load()
+}
