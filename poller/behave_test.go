@@ -126,8 +126,10 @@ func TestFinishDeliversWhatIsPending(t *testing.T) {
 		})
 		prepare(p)
 		nc, c := dialServed(t, listen(t, p), opened)
-		if _, err := nc.Write(make([]byte, 32<<10)); err != nil {
-			t.Fatal(err)
+		if halfClose { // the portable loops do not linger
+			if _, err := nc.Write(make([]byte, 32<<10)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		const n = 2 << 20 // more than the sockets hold
 		out := newStream(1)
