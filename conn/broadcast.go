@@ -70,7 +70,12 @@ func (q *broadcastQueue) step() {
 			return
 		}
 	}
-	b.loop.loop.Post(q.step)
+	if !b.loop.loop.Post(q.step) { // the loop has stopped
+		for _, b := range q.list {
+			b.done()
+		}
+		q.list = nil
+	}
 }
 
 func (b *broadcast) send(pc *poller.Conn) {

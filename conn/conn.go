@@ -22,7 +22,7 @@ type Conn struct {
 	flags  flags
 	route  uint8  // index into Server.routes
 	window uint8  // of the peer's inflater, in bits; 0 = not compressed
-	clock  uint32 // the rate limiter's; after a close frame, its code
+	clock  uint32 // the rate limiter's; in stateClosing the code of the close frame
 }
 
 type state uint8
@@ -119,13 +119,17 @@ func (c *Conn) queued(n, pending int, err error) error {
 		c.pc.Cut(ReasonSlow)
 		return poller.ErrClosed
 	}
+	if soft := h.server.opts.SoftLimit; pending > soft && pending-n <= soft {
+		h.loop.Post(func() { h.Blocked(&c.pc, pending) }) // it may have been blocked before
+	}
 	h.stats.messagesOut.Add(1)
 	return nil
 }
 
 // Close sends a close frame and ends the connection in order, after what has been
 // sent before. The code is one that may be sent (ws.CloseCode.Valid); others become
-// 1000. reason is cut to 123 bytes. Any goroutine.
+// 1000. reason is cut to 123 bytes. Messages read before may still be handed out. Any
+// goroutine.
 func (c *Conn) Close(code ws.CloseCode, reason string) {
 	if !code.Valid() {
 		code = ws.CloseNormal
@@ -133,7 +137,17 @@ func (c *Conn) Close(code ws.CloseCode, reason string) {
 	if !utf8.ValidString(reason) {
 		reason = ""
 	}
+	c.loop().loop.Post(func() { c.closing(code) })
 	c.end(ReasonApplication, code, reason)
+}
+
+// closing notes the code of the first close frame; input is ignored from then on.
+// Loop goroutine only.
+func (c *Conn) closing(code ws.CloseCode) {
+	if c.state == stateOpen {
+		c.state = stateClosing
+		c.clock = uint32(code)
+	}
 }
 
 func (c *Conn) end(r Reason, code ws.CloseCode, text string) {

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,8 @@ import (
 
 var errHandshakeLate = &ws.HandshakeError{Status: http.StatusRequestTimeout, Label: "timeout",
 	Detail: "the request head did not arrive in time"}
+
+var headEnd = []byte("\r\n\r\n")
 
 var errNoRoute = &ws.HandshakeError{Status: http.StatusNotFound, Label: "not_found",
 	Detail: "there is nothing at this path"}
@@ -26,7 +29,7 @@ func (h *loop) handshake(c *Conn, b []byte) {
 	r, n, err := ws.ParseHead(head)
 	switch {
 	case err != nil:
-		h.refuse(c, ReasonHandshake, err)
+		h.refuse(c, nil, ReasonHandshake, err)
 		return
 	case n == 0:
 		if c.part == nil {
@@ -41,7 +44,7 @@ func (h *loop) handshake(c *Conn, b []byte) {
 		return
 	}
 	if err := h.upgrade(c, r, route); err != nil {
-		h.refuse(c, ReasonHandshake, err)
+		h.refuse(c, r, ReasonHandshake, err)
 		return
 	}
 	if rest := head[n:]; len(rest) > 0 && c.state == stateOpen {
@@ -73,15 +76,16 @@ func (h *loop) upgrade(c *Conn, r *http.Request, route *Route) error {
 	if deflate {
 		c.window = u.WindowBits
 	}
+	if _, err := h.loop.Write(&c.pc, h.resp, nil, false); err != nil {
+		c.state = stateRefused // gone already; the handler has never heard of it
+		return nil
+	}
 	c.state = stateOpen
 	c.route = route.id
 	c.clock = h.now()
 	h.stats.upgrades.Add(1)
 	h.stats.open.Add(1)
 	h.loop.SetDeadline(&c.pc, s.ticks.spread())
-	if _, err := h.loop.Write(&c.pc, h.resp, nil, false); err != nil {
-		return nil // gone already; Closed follows
-	}
 	if route.Inline {
 		s.guard(c, func() { route.Handler.Open(c) })
 	} else {
@@ -110,14 +114,18 @@ func (rt *Route) choose(offered []string) string {
 	return ""
 }
 
-// refuse answers with the error's response and ends the connection.
-func (h *loop) refuse(c *Conn, why Reason, err error) {
+// refuse answers with the error's response and ends the connection. r is nil where
+// there is no whole request.
+func (h *loop) refuse(c *Conn, r *http.Request, why Reason, err error) {
 	var he *ws.HandshakeError
 	if !errors.As(err, &he) {
 		he = &ws.HandshakeError{Status: http.StatusForbidden, Label: "unauthorized", Detail: err.Error()}
 	}
 	h.server.handshakeErrors.add(he.Label)
 	h.resp = he.AppendResponse(h.resp[:0])
+	if r != nil && r.Method == http.MethodHead { // RFC 9110 section 9.3.2: no body
+		h.resp = h.resp[:bytes.Index(h.resp, headEnd)+len(headEnd)]
+	}
 	h.respond(c, why)
 }
 
@@ -140,9 +148,9 @@ func (h *loop) serveHTTP(c *Conn, r *http.Request, route *Route) {
 		h.respond(c, ReasonHTTP)
 	case route != nil: // says what an upgrade needs
 		_, err := ws.CheckUpgrade(r)
-		h.refuse(c, ReasonHandshake, err)
+		h.refuse(c, r, ReasonHandshake, err)
 	default:
-		h.refuse(c, ReasonHandshake, errNoRoute)
+		h.refuse(c, r, ReasonHandshake, errNoRoute)
 	}
 }
 

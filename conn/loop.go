@@ -87,8 +87,8 @@ func (h *loop) decode(c *Conn, b []byte) {
 
 func (h *loop) event(c *Conn, ev ws.Event) {
 	if h.server.opts.MessageRate > 0 && !h.allowed(c) {
+		c.closing(ws.ClosePolicy)
 		c.fail(ReasonRate, "too many messages")
-		c.state = stateClosing
 		return
 	}
 	switch ev.Op {
@@ -110,8 +110,7 @@ func (h *loop) event(c *Conn, ev ws.Event) {
 // peerClosed answers a close frame with its own code (RFC 6455 section 5.5.1), after
 // the answers to all earlier messages.
 func (h *loop) peerClosed(c *Conn, code ws.CloseCode) {
-	c.state = stateClosing
-	c.clock = uint32(code)
+	c.closing(code)
 	if h.working(c) {
 		h.enqueue(c, item{kind: itemEnd, reason: ReasonPeerClosed, code: code})
 		return
@@ -122,12 +121,11 @@ func (h *loop) peerClosed(c *Conn, code ws.CloseCode) {
 }
 
 func (h *loop) protocolError(c *Conn, err error) {
-	c.state = stateClosing
 	var pe *ws.ProtocolError
 	if !errors.As(err, &pe) {
 		pe = &ws.ProtocolError{Code: ws.CloseProtocolError, Label: "unknown", Detail: err.Error()}
 	}
-	c.clock = uint32(pe.Code)
+	c.closing(pe.Code)
 	h.server.protocolErrors.add(pe.Label)
 	if h.working(c) { // earlier messages are answered first
 		h.enqueue(c, item{kind: itemEnd, reason: ReasonProtocol, code: pe.Code, text: pe.Detail})
@@ -170,7 +168,7 @@ func (h *loop) Blocked(pc *poller.Conn, pending int) {
 func (h *loop) Due(pc *poller.Conn) {
 	c, t := connOf(pc), &h.server.ticks
 	if c.state == stateHandshake {
-		h.refuse(c, ReasonHandshakeLate, errHandshakeLate)
+		h.refuse(c, nil, ReasonHandshakeLate, errHandshakeLate)
 		return
 	}
 	if c.flags&flagSoft != 0 {
@@ -180,15 +178,15 @@ func (h *loop) Due(pc *poller.Conn) {
 			return
 		}
 	}
-	if c.turn != nil && c.turn.overdue(h.server.opts.OverloadTime) {
-		c.fail(ReasonOverload, "no worker is free")
-		return
-	}
-	if c.state != stateOpen {
+	if h.waits(c) || c.state != stateOpen {
 		return
 	}
 	h.rest(c)
 	h.refill(c)
+	if c.turn != nil && c.turn.stopped() { // a pong would not be read
+		h.loop.SetDeadline(pc, t.check)
+		return
+	}
 	if t.ping == 0 {
 		h.loop.SetDeadline(pc, t.check)
 		return
@@ -205,6 +203,23 @@ func (h *loop) Due(pc *poller.Conn) {
 	default:
 		c.fail(ReasonNoPong, "no answer to a ping")
 	}
+}
+
+// waits sees to a connection that waits for a worker, and reports whether it does.
+func (h *loop) waits(c *Conn) bool {
+	if c.turn == nil {
+		return false
+	}
+	d, waits := c.turn.waited()
+	switch left := h.server.opts.OverloadTime - d; {
+	case !waits:
+		return false
+	case left <= 0:
+		c.fail(ReasonOverload, "no worker is free")
+	default:
+		h.loop.SetDeadline(&c.pc, uint32(left/h.server.opts.Poller.Tick)+1)
+	}
+	return true
 }
 
 var pingFrame = ws.AppendFrame(nil, ws.OpPing, nil)
@@ -244,12 +259,10 @@ func (h *loop) Closed(pc *poller.Conn, r Reason) {
 // closeCode is what the handler is told.
 func closeCode(c *Conn, r Reason) ws.CloseCode {
 	switch {
-	case r == ReasonPeerClosed || r == ReasonProtocol:
+	case c.state == stateClosing && (r == ReasonPeerClosed || r == ReasonProtocol || r == ReasonApplication):
 		return ws.CloseCode(c.clock)
 	case int(r) < len(reasons) && reasons[r].code != 0:
 		return reasons[r].code
-	case r == ReasonApplication:
-		return ws.CloseNormal
 	}
 	return ws.CloseAbnormal
 }

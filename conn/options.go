@@ -42,9 +42,11 @@ type Options struct {
 	PingInterval, PongTimeout time.Duration
 	// HandshakeTimeout bounds the time to a whole upgrade request. Default: 10 s.
 	HandshakeTimeout time.Duration
-	// MessageRate and MessageBurst limit the frames a client may send per second,
-	// control frames included. Default: no limit; a burst of one second's worth.
-	// The rate is at most 16,000.
+	// MessageRate and MessageBurst limit the messages and control frames a client
+	// may send per second. Default: no limit; a burst of one second's worth. The rate
+	// is at most 16,000, the burst at most one minute's worth; and PingInterval,
+	// PongTimeout and SoftTime are at most one minute each, or the limiter's clock
+	// would lose count.
 	MessageRate, MessageBurst int
 
 	// Workers bounds the pool's goroutines. Default: 256 per core.
@@ -123,6 +125,9 @@ func (o *Options) validate() error {
 		return errors.New("conn: limits must not be negative")
 	}
 	o.setDefaults()
+	if o.MessageRate > 0 && (o.MessageBurst > 60*o.MessageRate || max(o.PingInterval, o.PongTimeout, o.SoftTime) > time.Minute) {
+		return errors.New("conn: with a MessageRate, MessageBurst is at most 60 times that, and PingInterval, PongTimeout and SoftTime at most a minute")
+	}
 	if o.SoftLimit > o.HardLimit {
 		return fmt.Errorf("conn: SoftLimit %d is above HardLimit %d", o.SoftLimit, o.HardLimit)
 	}

@@ -11,7 +11,7 @@ func (h *loop) now() uint32 { return h.loop.Now() * h.server.ticks.rate }
 func (h *loop) allowed(c *Conn) bool {
 	h.refill(c)
 	cost := rateUnits / uint32(h.server.opts.MessageRate)
-	if c.clock-h.now() > cost*uint32(h.server.opts.MessageBurst) {
+	if c.clock+cost-h.now() > cost*uint32(h.server.opts.MessageBurst) {
 		return false
 	}
 	c.clock += cost

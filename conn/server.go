@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -30,9 +29,9 @@ type Server struct {
 	protocolErrors  labelCounts
 	handshakeErrors labelCounts
 
-	working atomic.Int64 // turns that a worker has or that wait for one
 	waiting struct {
 		mu    sync.Mutex
+		busy  int     // turns that a worker has, at most Options.Workers
 		turns []*turn // found no free worker, first come first served
 	}
 }
@@ -120,7 +119,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}, nil)
 	}
 	err := s.poller.Stop(ctx)
-	for s.working.Load() > 0 && ctx.Err() == nil { // handlers still hear of the end
+	for s.Stats().WorkersBusy > 0 && ctx.Err() == nil { // handlers still hear of the end
 		time.Sleep(time.Millisecond)
 	}
 	s.pool.Release()

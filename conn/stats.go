@@ -46,7 +46,7 @@ type Stats struct {
 	Open            int64 // upgraded connections now
 	Upgrades        uint64
 	MessagesIn      uint64            // whole messages received
-	MessagesOut     uint64            // messages queued
+	MessagesOut     uint64            // messages and pongs queued
 	Pings           uint64            // sent
 	Closed          map[string]uint64 // connections by reason, see Label
 	ProtocolErrors  map[string]uint64 // by ws.ProtocolError.Label
@@ -64,9 +64,8 @@ func (s *Server) Stats() Stats {
 		HandshakeErrors: s.handshakeErrors.snapshot(),
 	}
 	s.waiting.mu.Lock()
-	st.Waiting = len(s.waiting.turns)
+	st.WorkersBusy, st.Waiting = s.waiting.busy, len(s.waiting.turns)
 	s.waiting.mu.Unlock()
-	st.WorkersBusy = max(0, int(s.working.Load())-st.Waiting)
 	for _, r := range Reasons() {
 		st.Closed[Label(r)] = 0
 	}

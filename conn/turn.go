@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/panjf2000/ants/v2"
-
 	"roost/poller"
 	"roost/proto/ws"
 )
@@ -23,6 +21,8 @@ type turn struct {
 	running bool      // a worker has it, or it waits for one
 	since   time.Time // when it began to wait for a worker; zero when it does not
 	paused  bool      // the loop stopped reading
+
+	broken bool // the handler panicked: no more messages; the worker's own
 }
 
 type itemKind uint8
@@ -97,56 +97,55 @@ func (h *loop) enqueue(c *Conn, it item) {
 	t.running = true
 	t.mu.Unlock()
 	if start {
-		s.working.Add(1)
-		if !s.submit(t) {
+		if !s.submit(t) && c.flags&flagSoft == 0 {
 			h.loop.SetDeadline(&c.pc, s.ticks.overload)
 		}
 	}
 }
 
 // submit gives t to a worker. It never blocks: a turn that finds no worker waits for
-// one to become free, and the result is false.
+// one to become free, and the result is false. What is counted is turns, not the
+// pool's goroutines, which also stand in it idle or are on their way back to it.
 func (s *Server) submit(t *turn) bool {
-	switch s.pool.Invoke(t) {
-	case nil:
-		return true
-	case ants.ErrPoolClosed: // the server has stopped
+	s.waiting.mu.Lock()
+	if s.waiting.busy == s.opts.Workers {
+		s.wait(t)
+		s.waiting.mu.Unlock()
 		return false
 	}
+	s.waiting.busy++
+	s.waiting.mu.Unlock()
+	if s.pool.Invoke(t) != nil { // a worker that is done is not back in the pool yet
+		go s.work(t)
+	}
+	return true
+}
+
+// wait puts t at the end of those that wait; under waiting.mu.
+func (s *Server) wait(t *turn) {
 	t.mu.Lock()
 	t.since = time.Now()
 	t.mu.Unlock()
-	s.waiting.mu.Lock()
 	s.waiting.turns = append(s.waiting.turns, t)
-	s.waiting.mu.Unlock()
-	// The last worker may have looked just before.
-	if s.pool.Free() > 0 {
-		if next := s.nextWaiting(); next != nil {
-			s.submit(next)
-		}
-	}
-	return false
-}
-
-func (s *Server) nextWaiting() *turn {
-	s.waiting.mu.Lock()
-	defer s.waiting.mu.Unlock()
-	if len(s.waiting.turns) == 0 {
-		return nil
-	}
-	t := s.waiting.turns[0]
-	s.waiting.turns[0] = nil
-	s.waiting.turns = s.waiting.turns[1:]
-	return t
 }
 
 // work is a worker's task: one turn, then those that found no worker.
 func (s *Server) work(t *turn) {
 	for t != nil {
-		if s.takeTurn(t) {
-			s.submit(t)
+		more := s.takeTurn(t)
+		s.waiting.mu.Lock()
+		if more {
+			s.wait(t)
 		}
-		t = s.nextWaiting()
+		t = nil
+		if len(s.waiting.turns) > 0 {
+			t = s.waiting.turns[0]
+			s.waiting.turns[0] = nil
+			s.waiting.turns = s.waiting.turns[1:]
+		} else {
+			s.waiting.busy--
+		}
+		s.waiting.mu.Unlock()
 	}
 }
 
@@ -163,23 +162,24 @@ func (s *Server) takeTurn(t *turn) (more bool) {
 		t.conn.pc.Resume()
 	}
 	for i := range items {
-		s.handle(t.conn, items[i])
+		s.handle(t, items[i])
 	}
 	clear(items)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.spare = items[:0]
-	if t.running = len(t.inbox) > 0; !t.running {
-		s.working.Add(-1)
-	}
+	t.running = len(t.inbox) > 0
 	return t.running
 }
 
-func (s *Server) handle(c *Conn, it item) {
+func (s *Server) handle(t *turn, it item) {
+	c := t.conn
 	rt := s.routes[c.route]
 	switch it.kind {
 	case itemMessage:
-		s.message(rt, c, it.op, *it.buf)
+		if !t.broken {
+			s.message(rt, c, it.op, *it.buf)
+		}
 		freePayload(it.buf)
 	case itemOpen:
 		s.guard(c, func() { rt.Handler.Open(c) })
@@ -206,15 +206,30 @@ func (s *Server) guard(c *Conn, f func()) {
 func (s *Server) recovered(c *Conn) {
 	if v := recover(); v != nil {
 		s.logPanic(c, v)
+		if s.routes[c.route].Inline {
+			c.closing(ws.CloseInternal)
+		} else {
+			c.turn.broken = true
+		}
 		c.fail(ReasonPanic, "internal error")
 	}
 }
 
-// overdue reports whether the turn has waited too long for a worker.
-func (t *turn) overdue(limit time.Duration) bool {
+// waited returns how long the turn has been waiting for a worker, if it does.
+func (t *turn) waited() (d time.Duration, waits bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return !t.since.IsZero() && time.Since(t.since) > limit
+	if t.since.IsZero() {
+		return 0, false
+	}
+	return time.Since(t.since), true
+}
+
+// stopped reports whether reading waits for the worker.
+func (t *turn) stopped() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.paused
 }
 
 // rest gives a turn back that has nothing to do. Loop goroutine only: nobody else
@@ -228,7 +243,7 @@ func (h *loop) rest(c *Conn) {
 	idle := !t.running
 	t.mu.Unlock()
 	if idle {
-		c.turn, t.conn = nil, nil
+		c.turn, t.conn, t.broken = nil, nil, false
 		turnPool.Put(t)
 	}
 }
