@@ -2,7 +2,6 @@ package conn
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -332,16 +331,6 @@ func body(t testing.TB, resp *http.Response) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-// noise is text that compression makes no shorter, yet valid.
-func noise(n int) []byte {
-	var b bytes.Buffer
-	for x := uint32(1); b.Len() < n; {
-		x = x*1664525 + 1013904223
-		b.WriteByte(' ' + byte(x>>24)%95)
-	}
-	return b.Bytes()[:n]
 }
 
 func repeat(s string, n int) string { return strings.Repeat(s, n) }

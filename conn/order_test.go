@@ -131,13 +131,13 @@ func TestLargeMessage(t *testing.T) {
 func TestPauseResume(t *testing.T) {
 	var got atomic.Int32
 	conns := make(chan *Conn, 1)
-	s, addr := one(t, true, &hooks{
+	_, addr := one(t, true, &hooks{
 		open: func(c *Conn) { c.Pause(); conns <- c },
 		message: func(c *Conn, op ws.Opcode, p []byte) {
 			got.Add(1)
 			echo(c, op, p)
 		},
-	})
+	}, func(o *Options) { o.Poller.Loops = 1 })
 	c := connect(t, addr, "/")
 	sc := receive(t, conns)
 	c.raw(text("a"))
@@ -151,20 +151,18 @@ func TestPauseResume(t *testing.T) {
 	}
 	sc.Resume()
 	c.expect(ws.OpText, "a")
-	_ = s
 }
 
 // TestDeflate looks at prepared messages: compressed where it is agreed and fits the
 // client's window, the same bytes for all.
 func TestDeflate(t *testing.T) {
-	const long, short = 2000, 20
+	long, short := repeat("roost ", 2000), repeat("x", 20)
 	bothWays(t, func(t *testing.T, inline bool) {
-		long, short := repeat("roost ", long), repeat("x", short)
-		s, addr := one(t, inline, &hooks{message: func(c *Conn, op ws.Opcode, p []byte) {
+		_, addr := one(t, inline, &hooks{message: func(c *Conn, op ws.Opcode, p []byte) {
 			_ = c.SendPrepared(ws.NewPrepared(op, p))
 			_ = c.Send(op, p)
 			_ = c.Reply(op, p)
-		}}, func(o *Options) { o.NoDeflate = false })
+		}})
 		for offer, deflated := range map[string]bool{
 			"X-None: 1": false,
 			"Sec-WebSocket-Extensions: permessage-deflate":                           true,
@@ -197,7 +195,6 @@ func TestDeflate(t *testing.T) {
 		if f := c.frame(); !f.deflated {
 			t.Error("500 bytes are not deflated for a window of 512")
 		}
-		_ = s
 	})
 }
 
