@@ -140,15 +140,19 @@ var ends = []end{
 			o.HardLimit, o.SoftLimit, o.SoftTime = 64<<20, 1<<20, 20*time.Millisecond
 			o.Poller.SendBuffer = 64 << 10
 		},
-		message: func(c *Conn, _ ws.Opcode, _ []byte) { _ = c.Send(ws.OpBinary, make([]byte, 24<<20)) },
-		client:  func(_ *Server, c *client) { c.raw(text("a")) }},
+		message: func(c *Conn, _ ws.Opcode, _ []byte) { _ = c.Send(ws.OpBinary, make([]byte, 4<<20)) },
+		client: func(_ *Server, c *client) {
+			_ = c.SetReadBuffer(64 << 10)
+			c.raw(text("a"))
+		}},
 	{name: "soft limit reached while blocked", want: "close slow_consumer 1006",
 		set: func(o *Options) {
-			o.HardLimit, o.SoftLimit, o.SoftTime = 256<<20, 32<<20, 20*time.Millisecond
+			o.HardLimit, o.SoftLimit, o.SoftTime = 64<<20, 5<<20, 20*time.Millisecond
 			o.Poller.SendBuffer = 64 << 10
 		},
-		message: func(c *Conn, _ ws.Opcode, _ []byte) { _ = c.Send(ws.OpBinary, make([]byte, 24<<20)) },
+		message: func(c *Conn, _ ws.Opcode, _ []byte) { _ = c.Send(ws.OpBinary, make([]byte, 4<<20)) },
 		client: func(s *Server, c *client) { // the second comes when the socket takes no more
+			_ = c.SetReadBuffer(64 << 10)
 			c.raw(text("a"))
 			eventually(c.t, "blocked", func() bool { return s.Stats().Poller.Blocked > 0 })
 			c.raw(text("b"))

@@ -87,10 +87,10 @@ func TestFullPool(t *testing.T) {
 	}
 }
 
-// TestBusyPool asks and waits for the answer, over and over, with few workers: none
-// may be left waiting by a worker that is just about to rest.
+// TestBusyPool sends a few messages and waits for the answers, over and over, with few
+// workers: none may be left waiting by a worker that is just about to rest.
 func TestBusyPool(t *testing.T) {
-	const rounds = 5000
+	const rounds, messages = 500, 4
 	for _, tc := range []struct{ clients, workers int }{{1, 1}, {2, 1}, {8, 2}} {
 		_, addr := one(t, false, &hooks{message: echo}, func(o *Options) { o.Workers, o.Poller.Loops = tc.workers, 2 })
 		var wg sync.WaitGroup
@@ -98,10 +98,14 @@ func TestBusyPool(t *testing.T) {
 			c := connect(t, addr, "/")
 			wg.Go(func() {
 				for range rounds {
-					_, _ = c.Write([]byte(text("a")))
-					if f, err := readFrame(c.br); err != nil || string(f.payload) != "a" {
-						t.Errorf("%d clients, %d workers: got %q, %v", tc.clients, tc.workers, f.payload, err)
-						return
+					for range messages { // a segment each
+						_, _ = c.Write([]byte(text("a")))
+					}
+					for range messages {
+						if f, err := readFrame(c.br); err != nil || string(f.payload) != "a" {
+							t.Errorf("%d clients, %d workers: got %q, %v", tc.clients, tc.workers, f.payload, err)
+							return
+						}
 					}
 				}
 			})
