@@ -29,14 +29,14 @@ func (w *worker) addresses() error {
 		copy(to.Addr[:], ip.To4())
 		w.to = to
 	}
-	n := w.Sources
+	n, rotates := w.Sources, ip.To4() != nil && ip.IsLoopback()
 	if n == 0 {
-		n = sourcesNeeded(&w.Options, int64(w.IDStep))
+		n = sourcesNeeded(&w.Options, int64(w.IDStep), rotates)
 	}
 	if n <= 1 {
 		return nil
 	}
-	if ip.To4() == nil || !ip.IsLoopback() {
+	if !rotates {
 		return fmt.Errorf("%d connections need %d source addresses, which only a server in 127.0.0.0/8 allows, not %v; use fewer connections, or widen net.ipv4.ip_local_port_range and give --sources 1",
 			w.Connections*int(w.IDStep), n, ip)
 	}
@@ -46,13 +46,18 @@ func (w *worker) addresses() error {
 	return nil
 }
 
-// sourcesNeeded is how many addresses have ports enough for all nodes; o is the share of one of them.
-func sourcesNeeded(o *Options, nodes int64) int {
+// sourcesNeeded is how many addresses have ports enough for all nodes; o is the share of one of them. With generous
+// each gets half as many: the kernel tries every second port first (inet_hash_connect), and once those are taken each
+// connect walks over all of them, which at 160,000 connections left a few connects per second.
+func sourcesNeeded(o *Options, nodes int64, generous bool) int {
 	low, high := 32768, 60999
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
 		_, _ = fmt.Sscan(strings.TrimSpace(string(b)), &low, &high) // else Linux's default stands
 	}
 	ports := max(1, int64(portShare*float64(high-low+1)))
+	if generous {
+		ports = max(1, ports/2)
+	}
 	total := int64(o.Connections) * nodes
 	if o.Scenario == Storm {
 		total = max(o.Messages, 1) * nodes // closed ones keep their port for a while
