@@ -288,3 +288,16 @@ func TestServerIsMeasuredByPid(t *testing.T) {
 		t.Errorf("last sample %+v", s)
 	}
 }
+
+// TestSourcesNeeded: rotated addresses get less than half of the ports each, since the kernel slows down when every
+// second one is taken.
+func TestSourcesNeeded(t *testing.T) {
+	o := Options{Scenario: Idle, Connections: 1_000_000}
+	few, many := sourcesNeeded(&o, 1, false), sourcesNeeded(&o, 1, true)
+	if many < 2*few-1 || o.Connections/many > (1<<16)/2 {
+		t.Errorf("%d addresses where each may use all ports, %d where it should not", few, many)
+	}
+	if n := sourcesNeeded(&Options{Scenario: Storm, Connections: 1, Messages: 1_000_000}, 1, true); n != many {
+		t.Errorf("a storm of as many connects takes %d addresses, want %d", n, many)
+	}
+}
