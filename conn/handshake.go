@@ -76,7 +76,9 @@ func (h *loop) upgrade(c *Conn, r *http.Request, route *Route) error {
 	if deflate {
 		c.window = u.WindowBits
 	}
+	h.stats.open.Add(1) // before the client can know
 	if _, err := h.loop.Write(&c.pc, h.resp, nil, false); err != nil {
+		h.stats.open.Add(-1)
 		c.state = stateRefused // gone already; the handler has never heard of it
 		return nil
 	}
@@ -84,7 +86,6 @@ func (h *loop) upgrade(c *Conn, r *http.Request, route *Route) error {
 	c.route = route.id
 	c.clock = h.now()
 	h.stats.upgrades.Add(1)
-	h.stats.open.Add(1)
 	h.loop.SetDeadline(&c.pc, s.ticks.spread())
 	if route.Inline {
 		s.guard(c, func() { route.Handler.Open(c) })

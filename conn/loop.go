@@ -229,7 +229,7 @@ func (t *ticks) spread() uint32 {
 	if t.ping == 0 {
 		return t.check
 	}
-	return t.ping/2 + rand.Uint32N(t.ping/2+1)
+	return max(1, t.ping/2+rand.Uint32N(t.ping/2+1)) // 0 would mean none
 }
 
 // Closed implements poller.Handler.

@@ -81,7 +81,7 @@ func (o *Options) validate() error {
 		return errors.New("poller: Options.Handler is missing")
 	}
 	if o.Loops < 0 || o.Loops > maxLoops {
-		return fmt.Errorf("poller: Options.Loops is %d, must be 0 (one per core) to %d", o.Loops, maxLoops)
+		return fmt.Errorf("poller: Options.Loops is %d, must be 0 (one for two cores) to %d", o.Loops, maxLoops)
 	}
 	if o.SendBuffer < 0 || o.ReceiveBuffer < 0 {
 		return errors.New("poller: socket buffer sizes must not be negative")

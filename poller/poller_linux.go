@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -111,6 +112,12 @@ func (p *Poller) IOUring() bool { return p.uring }
 // Listen accepts connections on a TCP address, host:port, on all loops. It
 // returns the address bound, which tells the port where port 0 was asked for.
 func (p *Poller) Listen(address string) (netip.AddrPort, error) {
+	// SO_REUSEPORT would let a second process share the port without a word.
+	probe, err := net.Listen("tcp", address)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("poller: listen on %q: %w", address, err)
+	}
+	_ = probe.Close()
 	var bound netip.AddrPort
 	for i, l := range p.loops {
 		if i > 0 {

@@ -46,7 +46,7 @@ func TestVersion(t *testing.T) {
 }
 
 // usageError is the exit code for a command line that does not parse.
-const usageError = 80
+const usageError = 2
 
 func TestRefusedCommandLines(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -70,6 +70,13 @@ func TestRefusedCommandLines(t *testing.T) {
 		"no ping interval":           {onFreePorts("--ping-interval", "0s"), 1, []string{"--ping-interval", "above 0"}},
 		"no pong timeout":            {onFreePorts("--pong-timeout=-1s"), 1, []string{"--pong-timeout", "above 0"}},
 		"no handshake timeout":       {onFreePorts("--handshake-timeout", "0s"), 1, []string{"--handshake-timeout", "above 0"}},
+		"no such number of loops":    {onFreePorts("--loops=-1"), 1, []string{"--loops", "0 (one for two cores) to 256"}},
+		"rate beyond what is kept":   {onFreePorts("--message-rate=99999"), 1, []string{"--message-rate", "16000"}},
+		"negative workers":           {onFreePorts("--workers=-5"), 1, []string{"--workers"}},
+		"negative send buffer":       {onFreePorts("--send-buffer=-1"), 1, []string{"--send-buffer"}},
+		"negative receive buffer":    {onFreePorts("--receive-buffer=-1"), 1, []string{"--receive-buffer"}},
+		"negative connections":       {onFreePorts("--max-connections=-1"), 1, []string{"--max-connections"}},
+		"another gateway's address":  {onFreePorts("--address", start(t).address), 1, []string{"address already in use"}},
 		"address in use":             {onFreePorts("--address", inUse), 1, []string{inUse, "address already in use"}},
 		"internal address in use":    {onFreePorts("--internal-address", inUse), 1, []string{"internal address", inUse, "address already in use"}},
 		"address without port":       {onFreePorts("--address", "localhost"), 1, []string{`"localhost"`, "missing port"}},

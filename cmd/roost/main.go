@@ -11,6 +11,9 @@ import (
 // version is set when the binary is built.
 var version = "dev"
 
+// usageExit is the exit code for a command line that does not parse, as roost-load's.
+const usageExit = 2
+
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
 	Version versionCmd `cmd:"" help:"Print the version."`
@@ -28,7 +31,7 @@ func main() {
 	k := kong.Parse(&c,
 		kong.Name("roost"),
 		kong.Description("A WebSocket gateway for a great many mostly idle clients."),
-		kong.UsageOnError(),
+		kong.Exit(func(code int) { os.Exit(min(code, usageExit)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "roost:", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,8 +50,8 @@ func (s *serveCmd) Run() error {
 	if !s.Dev {
 		return errors.New("serve: nothing to serve: this version has the built-in routes of --dev only, add --dev to try them")
 	}
-	if s.MaxMessage <= 0 || s.HardLimit <= 0 || s.PingInterval <= 0 || s.PongTimeout <= 0 || s.HandshakeTime <= 0 {
-		return errors.New("serve: --max-message, --hard-limit, --ping-interval, --pong-timeout and --handshake-timeout must be above 0")
+	if err := s.check(); err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -87,6 +88,43 @@ func (s *serveCmd) Run() error {
 	return nil
 }
 
+// check refuses values by the name of their flag.
+func (s *serveCmd) check() error {
+	const rateMax = 16_000 // see conn.Options.MessageRate
+	for _, c := range []struct {
+		bad  bool
+		text string
+	}{
+		{s.MaxMessage <= 0, fmt.Sprintf("--max-message is %d, must be above 0 bytes", s.MaxMessage)},
+		{s.HardLimit <= 0, fmt.Sprintf("--hard-limit is %d, must be above 0 bytes", s.HardLimit)},
+		{s.PingInterval <= 0, fmt.Sprintf("--ping-interval is %v, must be above 0", s.PingInterval)},
+		{s.PongTimeout <= 0, fmt.Sprintf("--pong-timeout is %v, must be above 0", s.PongTimeout)},
+		{s.HandshakeTime <= 0, fmt.Sprintf("--handshake-timeout is %v, must be above 0", s.HandshakeTime)},
+		{s.Loops < 0 || s.Loops > 256, fmt.Sprintf("--loops is %d, must be 0 (one for two cores) to 256", s.Loops)},
+		{s.Workers < 0, fmt.Sprintf("--workers is %d, must be 0 (256 per core) or more", s.Workers)},
+		{s.MessageRate < 0 || s.MessageRate > rateMax, fmt.Sprintf("--message-rate is %d, must be 0 (no limit) to %d", s.MessageRate, rateMax)},
+		{s.SendBuffer < 0, fmt.Sprintf("--send-buffer is %d, must be 0 (the kernel's choice) or more bytes", s.SendBuffer)},
+		{s.ReceiveBuffer < 0, fmt.Sprintf("--receive-buffer is %d, must be 0 (the kernel's choice) or more bytes", s.ReceiveBuffer)},
+		{s.MaxConnections < 0, fmt.Sprintf("--max-connections is %d, must be 0 (what descriptors allow) or more", s.MaxConnections)},
+	} {
+		if c.bad {
+			return errors.New("serve: " + c.text)
+		}
+	}
+	return nil
+}
+
+// room is how many clients the descriptors allow besides what the process itself
+// needs for listeners, loops, files and the internal address.
+func room() int {
+	const own = 64
+	limit, err := poller.DescriptorLimit()
+	if err != nil || limit > 1<<30 {
+		return 0
+	}
+	return max(1, int(limit)-own)
+}
+
 func (s *serveCmd) options(log *slog.Logger) conn.Options {
 	d := newDev()
 	return conn.Options{
@@ -95,7 +133,7 @@ func (s *serveCmd) options(log *slog.Logger) conn.Options {
 			SendBuffer:    s.SendBuffer,
 			ReceiveBuffer: s.ReceiveBuffer,
 			NoIOUring:     s.NoIOUring,
-			MaxConns:      s.MaxConnections,
+			MaxConns:      cmp.Or(s.MaxConnections, room()),
 		},
 		Routes:           d.routes(),
 		HTTP:             d.page,
@@ -118,14 +156,10 @@ func (s *serveCmd) logStart(log *slog.Logger, srv *conn.Server) {
 	if err != nil {
 		log.Warn("descriptor limit is unknown", "error", err)
 	}
-	const own = 64 // descriptors for listeners, loops, files
-	room := uint64(0)
-	if limit > own {
-		room = limit - own
-	}
+	clients := cmp.Or(s.MaxConnections, room())
 	log.Info("gateway started", "version", version, "loops", len(srv.Poller().Loops()), "io_uring", srv.Poller().IOUring(),
-		"descriptor_limit", limit, "clients_at_most", room, "kernel_memory_for_that_many_mb", room*kernelPerConn>>20)
-	if room < 100_000 {
+		"descriptor_limit", limit, "clients_at_most", clients, "kernel_memory_for_that_many_mb", clients*kernelPerConn>>20)
+	if clients < 100_000 {
 		log.Info("raise the descriptor limit for more clients, see docs/tuning.md", "now", limit)
 	}
 }

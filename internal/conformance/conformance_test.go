@@ -37,7 +37,7 @@ func TestCasesAreComplete(t *testing.T) {
 
 // A server that does everything right gets everything right.
 func TestRightServer(t *testing.T) {
-	counts := RunAll(t, startServer(t, time.Minute), Options{Messages: 40})
+	counts := RunAll(t, startServer(t, time.Minute), Options{Messages: bulkMessages})
 	if counts[OK] != 514 || counts[Informational] != 3 {
 		t.Errorf("counts %v, want 514 OK and 3 INFORMATIONAL", counts)
 	}

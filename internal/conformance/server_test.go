@@ -25,7 +25,7 @@ import (
 // What the reference server is set to.
 const (
 	refMaxMessage = 16 << 20
-	refHandshake  = 2 * time.Second
+	refHandshake  = 4 * time.Second
 	refIdle       = 4 * time.Second
 )
 
