@@ -101,13 +101,11 @@ func (c *Conn) share(frame []byte) error {
 
 // compressed returns the whole frame where compression is agreed and worth a try.
 func (c *Conn) compressed(op ws.Opcode, payload []byte) []byte {
-	if c.window == 0 || len(payload) < compressMin || op.IsControl() {
+	if c.window == 0 || len(payload) < ws.MinDeflate || op.IsControl() {
 		return nil
 	}
 	return ws.NewPrepared(op, payload).FrameWindow(c.window)
 }
-
-const compressMin = 64 // bytes
 
 // queued holds the result of a write of n bytes against the hard limit.
 func (c *Conn) queued(n, pending int, err error) error {

@@ -85,7 +85,7 @@ func (o *Options) ticks() ticks {
 		if d <= 0 {
 			return 0
 		}
-		return uint32(max(1, (d+o.Poller.Tick-1)/o.Poller.Tick))
+		return o.Poller.Ticks(d)
 	}
 	t := ticks{handshake: in(o.HandshakeTimeout), ping: in(o.PingInterval), pong: in(o.PongTimeout), soft: in(o.SoftTime)}
 	t.overload = in(o.OverloadTime)

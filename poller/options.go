@@ -107,7 +107,8 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// Ticks converts a duration to ticks of this poller, rounded up, at least 1.
-func (o *Options) ticks(d time.Duration) uint32 {
+// Ticks converts a duration to ticks of o.Tick, which must be set; rounded up, at
+// least 1.
+func (o *Options) Ticks(d time.Duration) uint32 {
 	return uint32(max(1, (d+o.Tick-1)/o.Tick))
 }

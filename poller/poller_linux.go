@@ -51,7 +51,7 @@ func New(opts Options) (*Poller, error) {
 	p := &Poller{
 		opts:        opts,
 		table:       make([]*nbio.Conn, min(limit, tableMax)),
-		lingerTicks: opts.ticks(opts.Linger),
+		lingerTicks: opts.Ticks(opts.Linger),
 		stop:        make(chan struct{}),
 	}
 	for i := range opts.Loops {
@@ -63,8 +63,7 @@ func New(opts Options) (*Poller, error) {
 		p.loops = append(p.loops, l)
 	}
 	p.startRings()
-	p.ticker.Add(1)
-	go p.tick()
+	p.ticker.Go(p.tick)
 	return p, nil
 }
 
@@ -148,26 +147,6 @@ func (l *Loop) call(f func() error) error {
 func (p *Poller) StopAccepting() {
 	for _, l := range p.loops {
 		_ = l.call(func() error { l.closeListeners(); return nil })
-	}
-}
-
-// tick is the only clock: it makes all loops look at their deadlines.
-func (p *Poller) tick() {
-	defer p.ticker.Done()
-	t := time.NewTicker(p.opts.Tick)
-	defer t.Stop()
-	start := time.Now()
-	for {
-		select {
-		case <-p.stop:
-			return
-		case <-t.C:
-		}
-		now := uint32(time.Since(start)/p.opts.Tick) + 1
-		for _, l := range p.loops {
-			l.ticks.Store(now)
-			l.ring()
-		}
 	}
 }
 

@@ -55,7 +55,7 @@ func New(opts Options) (*Poller, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	p := &Poller{opts: opts, lingerTicks: opts.ticks(opts.Linger), stop: make(chan struct{})}
+	p := &Poller{opts: opts, lingerTicks: opts.Ticks(opts.Linger), stop: make(chan struct{})}
 	g := nbio.NewEngine(nbio.Config{
 		Name: "roost", NPoller: 1, EpollMod: nbio.EPOLLET, ReadBufferSize: readBufferSize,
 	})
@@ -230,23 +230,6 @@ func (p *Poller) shutDown(ctx context.Context) error {
 		err = nil // asked not to wait
 	}
 	return err
-}
-
-func (p *Poller) tick() {
-	t := time.NewTicker(p.opts.Tick)
-	defer t.Stop()
-	start := time.Now()
-	for {
-		select {
-		case <-p.stop:
-			return
-		case <-t.C:
-		}
-		for _, l := range p.loops {
-			l.ticks.Store(uint32(time.Since(start)/p.opts.Tick) + 1)
-			l.ring()
-		}
-	}
 }
 
 // Loop is one event loop.

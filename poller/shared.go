@@ -1,5 +1,7 @@
 package poller
 
+import "time"
+
 // What follows is the same for both implementations.
 
 // Loops returns the event loops. Any goroutine.
@@ -23,6 +25,25 @@ func (p *Poller) Stats() Stats {
 		s.add(&l.stats)
 	}
 	return s
+}
+
+// tick is the only clock: it makes all loops look at their deadlines.
+func (p *Poller) tick() {
+	t := time.NewTicker(p.opts.Tick)
+	defer t.Stop()
+	start := time.Now()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-t.C:
+		}
+		now := uint32(time.Since(start)/p.opts.Tick) + 1
+		for _, l := range p.loops {
+			l.ticks.Store(now)
+			l.ring()
+		}
+	}
 }
 
 // Index returns the loop's number, from 0. Any goroutine.

@@ -77,7 +77,7 @@ func TestOptionsValidate(t *testing.T) {
 		t.Fatalf("defaults: %v %+v", err, o)
 	}
 	for d, want := range map[time.Duration]uint32{0: 1, 1: 1, o.Tick: 1, o.Tick + 1: 2} {
-		if got := o.ticks(d); got != want {
+		if got := o.Ticks(d); got != want {
 			t.Errorf("%v is %d ticks, want %d", d, got, want)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -22,9 +23,9 @@ type internalServer struct {
 }
 
 func serveInternal(address string, srv *conn.Server) (*internalServer, error) {
-	ln, err := listenInternal(address)
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("serve: internal address %q: %w", address, err)
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(

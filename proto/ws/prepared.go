@@ -2,9 +2,9 @@ package ws
 
 import "sync"
 
-// minDeflate is the shortest payload worth compressing, in bytes. Below, the compressor looks for no matches, and 127
+// MinDeflate is the shortest payload worth compressing, in bytes. Below, the compressor looks for no matches, and 127
 // bytes of JSON come out longer than they went in.
-const minDeflate = 128
+const MinDeflate = 128
 
 // Prepared is one unmasked message, encoded once and shared by all its receivers. Its bytes never change.
 // Safe for concurrent use.
@@ -38,7 +38,7 @@ func (p *Prepared) Frame(deflate bool) []byte {
 // encoding, and clients with a bounded window are rare.
 func (p *Prepared) FrameWindow(bits uint8) []byte {
 	n := len(p.plain) - p.head
-	if bits == 0 || n < minDeflate || bits < MaxWindowBits && n > 1<<bits || Opcode(p.plain[0]&0x0f).IsControl() {
+	if bits == 0 || n < MinDeflate || bits < MaxWindowBits && n > 1<<bits || Opcode(p.plain[0]&0x0f).IsControl() {
 		return p.plain
 	}
 	p.once.Do(p.deflate)
