@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"runtime/debug"
+	runtimemetrics "runtime/metrics"
 	"time"
 
 	"roost/conn"
@@ -11,17 +12,23 @@ import (
 const (
 	calmCheck = time.Second
 	calmShare = 50 // a release may take one part in so many of the time
+
+	// While nobody comes or goes, pings and scrapes still leave garbage, up to
+	// another live heap of it before the collector would look.
+	staleCheck = 30 * time.Second
+	staleShare = 8 // garbage above one part in so many of the live heap is released
 )
 
 // giveMemoryBack returns to the system what a wave of connects or disconnects has
 // left behind. The runtime keeps twice the live heap and gives the rest back slowly,
 // which a density gateway should not; so once the count has been still for a moment
-// after a change, the garbage is collected and released.
+// after a change, and every staleCheck where garbage has gathered, it is collected
+// and released.
 func giveMemoryBack(ctx context.Context, srv *conn.Server) {
 	tick := time.NewTicker(calmCheck)
 	defer tick.Stop()
 	var seen, released uint64
-	var next time.Time
+	var next, stale time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,13 +38,21 @@ func giveMemoryBack(ctx context.Context, srv *conn.Server) {
 			changes := st.Opened + st.Closed
 			calm := changes == seen
 			seen = changes
-			if !calm || changes == released || now.Before(next) {
+			if !calm || now.Before(next) || changes == released && (now.Before(stale) || !garbage()) {
 				continue
 			}
 			released = changes
 			debug.FreeOSMemory()
-			took := time.Since(now)
-			next = now.Add(calmShare * took)
+			next = now.Add(calmShare * time.Since(now))
+			stale = now.Add(staleCheck)
 		}
 	}
+}
+
+// garbage reports whether the heap holds clearly more than the last collection left.
+func garbage() bool {
+	s := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	runtimemetrics.Read(s)
+	objects, live := s[0].Value.Uint64(), s[1].Value.Uint64()
+	return objects > live+live/staleShare
 }

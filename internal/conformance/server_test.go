@@ -113,6 +113,8 @@ func (c *refConn) Read(b []byte) (int, error) {
 // linger ends the connection so that what was written arrives.
 func (c *refConn) linger() {
 	if c.faults["no linger"] {
+		// What a close with unread input does, also when none has arrived yet.
+		c.tcp.SetLinger(0)
 		return
 	}
 	c.open = false
