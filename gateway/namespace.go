@@ -1,0 +1,152 @@
+package gateway
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Channels is the configuration of all channels: what holds for those without a
+// namespace, and the namespaces by name. A channel "news:de" is in namespace "news".
+type Channels struct {
+	// Default holds for channels whose name has no namespace.
+	Default Namespace `yaml:"default" json:"default"`
+	// Namespaces by name, [A-Za-z0-9_.-]{1,64}.
+	Namespaces map[string]Namespace `yaml:"namespaces" json:"namespaces"`
+	// Personal subscribes each identified client to PersonalNamespace:#USER on connect.
+	Personal          bool   `yaml:"personal" json:"personal"`
+	PersonalNamespace string `yaml:"personal-namespace" json:"personal-namespace"`
+}
+
+// Namespace says what clients may do in a group of channels. The zero value allows
+// nothing but subscribing with a token.
+type Namespace struct {
+	Presence  bool `yaml:"presence" json:"presence"`
+	JoinLeave bool `yaml:"join-leave" json:"join_leave"`
+	// ForceJoinLeave sends join and leave to clients that did not ask for them.
+	ForceJoinLeave bool `yaml:"force-join-leave" json:"force_join_leave"`
+	// HistorySize is the number of publications kept, HistoryTTL for how long; both
+	// or none.
+	HistorySize int           `yaml:"history-size" json:"history_size"`
+	HistoryTTL  time.Duration `yaml:"history-ttl" json:"history_ttl"`
+	// ForceRecovery makes every subscription recoverable; ForcePositioning checks
+	// continuity without recovering.
+	ForceRecovery    bool `yaml:"force-recovery" json:"force_recovery"`
+	ForcePositioning bool `yaml:"force-positioning" json:"force_positioning"`
+	// RecoveryMode is "stream" (all that was missed) or "cache" (the latest only).
+	RecoveryMode string `yaml:"recovery-mode" json:"recovery_mode"`
+	// Delta allows clients to ask for fossil deltas.
+	Delta bool `yaml:"delta" json:"delta"`
+	// TagsFilter allows clients to filter publications by tags.
+	TagsFilter bool `yaml:"tags-filter" json:"tags_filter"`
+
+	AllowSubscribeForClient     bool `yaml:"allow-subscribe-for-client" json:"allow_subscribe_for_client"`
+	AllowSubscribeForAnonymous  bool `yaml:"allow-subscribe-for-anonymous" json:"allow_subscribe_for_anonymous"`
+	AllowPublishForClient       bool `yaml:"allow-publish-for-client" json:"allow_publish_for_client"`
+	AllowPublishForSubscriber   bool `yaml:"allow-publish-for-subscriber" json:"allow_publish_for_subscriber"`
+	AllowPublishForAnonymous    bool `yaml:"allow-publish-for-anonymous" json:"allow_publish_for_anonymous"`
+	AllowPresenceForClient      bool `yaml:"allow-presence-for-client" json:"allow_presence_for_client"`
+	AllowPresenceForSubscriber  bool `yaml:"allow-presence-for-subscriber" json:"allow_presence_for_subscriber"`
+	AllowPresenceForAnonymous   bool `yaml:"allow-presence-for-anonymous" json:"allow_presence_for_anonymous"`
+	AllowHistoryForClient       bool `yaml:"allow-history-for-client" json:"allow_history_for_client"`
+	AllowHistoryForSubscriber   bool `yaml:"allow-history-for-subscriber" json:"allow_history_for_subscriber"`
+	AllowHistoryForAnonymous    bool `yaml:"allow-history-for-anonymous" json:"allow_history_for_anonymous"`
+	AllowUserLimitedChannels    bool `yaml:"allow-user-limited-channels" json:"allow_user_limited_channels"`
+	SubscriptionsPerChannelNode int  `yaml:"subscriptions-per-channel" json:"subscriptions_per_channel"`
+	// PublishRate is the publications a client may send per second; 0 is no limit.
+	PublishRate int `yaml:"publish-rate" json:"publish_rate"`
+	// ChannelRegex, if set, must match the part of the name after the namespace.
+	ChannelRegex string `yaml:"channel-regex" json:"channel_regex"`
+
+	regex *regexp.Regexp
+}
+
+// Recovery modes.
+const (
+	RecoveryStream = "stream"
+	RecoveryCache  = "cache"
+)
+
+var namespaceName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// Open is what --dev gives to channels without a namespace: everyone may do
+// everything, and nothing is lost over a short disconnect.
+func Open() Namespace {
+	return Namespace{
+		Presence: true, JoinLeave: true,
+		HistorySize: 100, HistoryTTL: 300 * time.Second, ForceRecovery: true,
+		Delta: true, TagsFilter: true,
+		AllowSubscribeForClient: true, AllowSubscribeForAnonymous: true,
+		AllowPublishForClient: true, AllowPublishForAnonymous: true,
+		AllowPresenceForClient: true, AllowPresenceForAnonymous: true,
+		AllowHistoryForClient: true, AllowHistoryForAnonymous: true,
+		AllowUserLimitedChannels: true,
+	}
+}
+
+// Validate checks all namespaces and prepares them for use. The error names the
+// namespace and the field.
+func (c *Channels) Validate() error {
+	if err := c.Default.validate(); err != nil {
+		return fmt.Errorf("channels default: %w", err)
+	}
+	for name, ns := range c.Namespaces {
+		if !namespaceName.MatchString(name) {
+			return fmt.Errorf("namespace %q: a name is 1 to 64 of A-Z a-z 0-9 _ . -", name)
+		}
+		if err := ns.validate(); err != nil {
+			return fmt.Errorf("namespace %q: %w", name, err)
+		}
+		c.Namespaces[name] = ns
+	}
+	if c.PersonalNamespace != "" {
+		if _, ok := c.Namespaces[c.PersonalNamespace]; !ok {
+			return fmt.Errorf("personal-namespace %q is not among the namespaces", c.PersonalNamespace)
+		}
+	}
+	return nil
+}
+
+func (n *Namespace) validate() error {
+	switch {
+	case n.HistorySize < 0 || n.HistorySize > maxHistorySize:
+		return fmt.Errorf("history-size is %d, must be 0 to %d", n.HistorySize, maxHistorySize)
+	case n.HistorySize > 0 != (n.HistoryTTL > 0):
+		return fmt.Errorf("history-size (%d) and history-ttl (%v) must both be set or both be 0", n.HistorySize, n.HistoryTTL)
+	case n.HistorySize == 0 && (n.ForceRecovery || n.ForcePositioning || n.Delta && n.RecoveryMode == RecoveryCache):
+		return fmt.Errorf("recovery and positioning need history-size and history-ttl")
+	case n.RecoveryMode != "" && n.RecoveryMode != RecoveryStream && n.RecoveryMode != RecoveryCache:
+		return fmt.Errorf("recovery-mode is %q, must be %q or %q", n.RecoveryMode, RecoveryStream, RecoveryCache)
+	case n.PublishRate < 0:
+		return fmt.Errorf("publish-rate is %d, must be 0 (no limit) or more", n.PublishRate)
+	case n.SubscriptionsPerChannelNode < 0:
+		return fmt.Errorf("subscriptions-per-channel is %d, must be 0 (no limit) or more", n.SubscriptionsPerChannelNode)
+	}
+	if n.ChannelRegex == "" {
+		n.regex = nil
+		return nil
+	}
+	re, err := regexp.Compile(`^(?:` + n.ChannelRegex + `)$`)
+	if err != nil {
+		return fmt.Errorf("channel-regex: %w", err)
+	}
+	n.regex = re
+	return nil
+}
+
+// maxHistorySize bounds what one channel may keep.
+const maxHistorySize = 100_000
+
+// of returns the namespace of a channel, nil if it is unknown, and the rest of the name.
+func (c *Channels) of(ch string) (ns *Namespace, rest string) {
+	name, rest, found := strings.Cut(ch, ":")
+	if !found {
+		return &c.Default, ch
+	}
+	n, ok := c.Namespaces[name]
+	if !ok {
+		return nil, rest
+	}
+	return &n, rest
+}

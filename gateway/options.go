@@ -1,0 +1,50 @@
+package gateway
+
+import (
+	"log/slog"
+	"time"
+
+	"roost/auth"
+	"roost/broker"
+)
+
+// Options of a Node. The zero value of a field means its default.
+type Options struct {
+	// Name and Version appear in info. Name defaults to the host's.
+	Name, Version string
+	Channels      Channels
+	// Auth verifies tokens; nil refuses every token.
+	Auth *auth.Verifier
+	// Broker configures NATS; its Handler and Logger are set by the Node.
+	Broker broker.Options
+
+	// AllowAnonymous lets clients connect without a token, as nobody.
+	AllowAnonymous bool
+	// Insecure lets clients do everything, without permission checks.
+	Insecure bool
+	// UpgradeAuth requires a token before the upgrade is confirmed.
+	UpgradeAuth bool
+	// TokenCookie, TokenHeader and TokenQuery name where that token is looked for.
+	// Default: Authorization: Bearer, and no cookie or query.
+	TokenCookie, TokenHeader, TokenQuery string
+
+	// PingInterval of the client protocol, and how long the answer may take.
+	// Default: 25 s, 8 s.
+	PingInterval, PongTimeout time.Duration
+	// StaleTimeout is the time to the connect command. Default: 10 s.
+	StaleTimeout time.Duration
+	// ExpiryGrace is the time an expired connection has to refresh. Default: 25 s.
+	ExpiryGrace time.Duration
+	// MaxChannels per client; default 128. MaxChannelLength in bytes; default 255.
+	MaxChannels, MaxChannelLength int
+	// MaxMessage a client may send, in bytes. Default: 64 KiB.
+	MaxMessage int64
+	// QueueLimit of output per client, in bytes. Default: 1 MiB.
+	QueueLimit int
+	// RecoveryLimit caps publications of a recovery or a history reply. Default: 300.
+	RecoveryLimit int
+	// UserConnections is how many connections a user may have on this node; 0 is no limit.
+	UserConnections int
+
+	Logger *slog.Logger
+}
