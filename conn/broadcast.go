@@ -79,11 +79,7 @@ func (q *broadcastQueue) step() {
 }
 
 func (b *broadcast) send(pc *poller.Conn) {
-	c := connOf(pc)
-	if c.route != b.route || c.state != stateOpen {
-		return
+	if c := connOf(pc); c.state == stateOpen && c.route == b.route {
+		_ = c.PushPrepared(b.frame)
 	}
-	frame := b.frame.FrameWindow(c.window)
-	pending, err := b.loop.loop.Push(pc, frame)
-	_ = c.queued(len(frame), pending, err)
 }

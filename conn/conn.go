@@ -32,19 +32,21 @@ const (
 	stateOpen
 	stateClosing // a close frame was received or sent; input is ignored
 	stateRefused // no WebSocket: answered by HTTP
+	stateAdmit   // a worker decides on the upgrade
 )
 
 type flags uint8
 
 const (
 	flagPinged flags = 1 << iota // a ping is out and nothing has been read since
-	flagSoft                     // was above the soft limit when last looked at
+	flagHeld                     // reading was stopped when last looked at
 )
 
 // partial is what is kept of input that is not complete.
 type partial struct {
-	head []byte // of an upgrade request
-	dec  *ws.Decoder
+	head  []byte // of an upgrade request, or what came after one that is being decided on
+	dec   *ws.Decoder
+	admit *admission
 }
 
 func connOf(pc *poller.Conn) *Conn { return (*Conn)(unsafe.Pointer(pc)) }
@@ -61,6 +63,22 @@ func (c *Conn) SetSession(v any) { c.pc.SetSession(v) }
 
 // Handle names the connection without keeping it alive. Any goroutine.
 func (c *Conn) Handle() poller.Handle { return c.pc.Handle() }
+
+// Loop returns the event loop of the connection. Any goroutine.
+func (c *Conn) Loop() *poller.Loop { return c.pc.Loop() }
+
+// Get returns the connection that h names, or nil when it has gone or is not
+// upgraded. l is a loop of a Server. Loop goroutine of l only.
+func Get(l *poller.Loop, h poller.Handle) *Conn {
+	pc := l.Get(h)
+	if pc == nil {
+		return nil
+	}
+	if c := connOf(pc); c.state == stateOpen || c.state == stateClosing {
+		return c
+	}
+	return nil
+}
 
 // RemoteAddr returns the peer's address. From the handler of an inline route, or
 // on the loop.
@@ -94,6 +112,19 @@ func (c *Conn) Reply(op ws.Opcode, payload []byte) error {
 // SendPrepared queues a message that many connections share. Any goroutine.
 func (c *Conn) SendPrepared(p *ws.Prepared) error { return c.share(p.FrameWindow(c.window)) }
 
+// PushPrepared is SendPrepared for one message to many connections, from a function
+// given to the loop's Post: it is sent with those to others in one system call, at
+// best without a queue. It returns poller.ErrClosed once the connection is being
+// closed. Loop goroutine only.
+func (c *Conn) PushPrepared(p *ws.Prepared) error {
+	if c.state != stateOpen {
+		return poller.ErrClosed
+	}
+	frame := p.FrameWindow(c.window)
+	pending, err := c.pc.Loop().Push(&c.pc, frame)
+	return c.queued(len(frame), pending, err)
+}
+
 func (c *Conn) share(frame []byte) error {
 	pending, err := c.pc.WriteShared(frame)
 	return c.queued(len(frame), pending, err)
@@ -107,20 +138,28 @@ func (c *Conn) compressed(op ws.Opcode, payload []byte) []byte {
 	return ws.NewPrepared(op, payload).FrameWindow(c.window)
 }
 
-// queued holds the result of a write of n bytes against the hard limit.
+// queued counts a message of n bytes that was written.
 func (c *Conn) queued(n, pending int, err error) error {
+	h := c.loop()
+	if err = h.bounded(c, n, pending, err); err == nil {
+		h.stats.messagesOut.Add(1)
+	}
+	return err
+}
+
+// bounded holds the result of a write of n bytes against the limits. Any goroutine.
+func (h *loop) bounded(c *Conn, n, pending int, err error) error {
 	if err != nil {
 		return err
 	}
-	h := c.loop()
-	if pending-n > h.server.opts.HardLimit {
+	rt := h.server.routes[c.route]
+	if pending-n > rt.hard {
 		c.pc.Cut(ReasonSlow)
 		return poller.ErrClosed
 	}
-	if soft := h.server.opts.SoftLimit; pending > soft && pending-n <= soft {
+	if pending > rt.soft && pending-n <= rt.soft {
 		h.loop.Post(func() { h.Blocked(&c.pc, pending) }) // it may have been blocked before
 	}
-	h.stats.messagesOut.Add(1)
 	return nil
 }
 
@@ -161,7 +200,8 @@ func (c *Conn) fail(r Reason, text string) { c.end(r, reasons[r].code, text) }
 func (c *Conn) Cut() { c.pc.Cut(ReasonApplication) }
 
 // Pause stops reading from the connection until Resume, so that the kernel pushes
-// back on the peer. Messages that have been read already are still handed out.
+// back on the peer. Messages that have been read already are still handed out, and
+// no pings go out meanwhile, as the answers would not be read.
 // From the handler of an inline route only.
 func (c *Conn) Pause() { c.pc.Pause() }
 

@@ -47,14 +47,18 @@ func (h *loop) handshake(c *Conn, b []byte) {
 		h.refuse(c, r, ReasonHandshake, err)
 		return
 	}
-	if rest := head[n:]; len(rest) > 0 && c.state == stateOpen {
+	switch rest := head[n:]; {
+	case len(rest) == 0:
+	case c.state == stateOpen:
 		h.decode(c, rest)
+	case c.state == stateAdmit:
+		h.keep(c, rest)
 	}
 }
 
 func wantsUpgrade(r *http.Request) bool { return len(r.Header["Upgrade"]) > 0 }
 
-// upgrade confirms the upgrade, or says why not.
+// upgrade confirms the upgrade, asks a worker to decide, or says why not.
 func (h *loop) upgrade(c *Conn, r *http.Request, route *Route) error {
 	s := h.server
 	u, err := ws.CheckUpgrade(r)
@@ -65,14 +69,24 @@ func (h *loop) upgrade(c *Conn, r *http.Request, route *Route) error {
 		return err
 	}
 	if route.Authorize != nil {
-		session, err := route.authorize(r)
+		session, err := route.ask(route.Authorize, r)
 		if err != nil {
 			return err
 		}
 		c.pc.SetSession(session)
 	}
+	if route.Admit != nil {
+		return h.admit(c, r, route, &u)
+	}
+	h.confirm(c, route, &u)
+	return nil
+}
+
+// confirm answers the request with 101 and opens the connection.
+func (h *loop) confirm(c *Conn, route *Route, u *ws.Upgrade) {
+	s := h.server
 	deflate := u.Deflate && !s.opts.NoDeflate
-	h.resp = ws.AppendUpgradeResponse(h.resp[:0], &u, route.choose(u.Protocols), deflate)
+	h.resp = ws.AppendUpgradeResponse(h.resp[:0], u, route.choose(u.Protocols), deflate)
 	if deflate {
 		c.window = u.WindowBits
 	}
@@ -80,29 +94,34 @@ func (h *loop) upgrade(c *Conn, r *http.Request, route *Route) error {
 	if _, err := h.loop.Write(&c.pc, h.resp, nil, false); err != nil {
 		h.stats.open.Add(-1)
 		c.state = stateRefused // gone already; the handler has never heard of it
-		return nil
+		return
 	}
 	c.state = stateOpen
 	c.route = route.id
 	c.clock = h.now()
 	h.stats.upgrades.Add(1)
-	h.loop.SetDeadline(&c.pc, s.ticks.spread())
+	if route.Beat != nil {
+		h.beats.set(c, h.after(route.firstBeat))
+		h.arm(c, 0)
+	} else {
+		h.loop.SetDeadline(&c.pc, s.ticks.spread())
+	}
 	if route.Inline {
 		s.guard(c, func() { route.Handler.Open(c) })
 	} else {
 		h.enqueue(c, item{kind: itemOpen})
 	}
-	return nil
 }
 
-func (rt *Route) authorize(r *http.Request) (session any, err error) {
+// ask runs Authorize or Admit.
+func (rt *Route) ask(decide func(*http.Request) (any, error), r *http.Request) (session any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			rt.server.logPanic(nil, v)
 			err = &ws.HandshakeError{Status: http.StatusInternalServerError, Label: "panic", Detail: "the server failed to check the request"}
 		}
 	}()
-	return rt.Authorize(r)
+	return decide(r)
 }
 
 // choose picks the route's most wanted subprotocol among those offered.
@@ -131,6 +150,9 @@ func (h *loop) refuse(c *Conn, r *http.Request, why Reason, err error) {
 }
 
 func (h *loop) respond(c *Conn, why Reason) {
+	if c.part != nil && c.part.admit != nil {
+		c.part.admit.cancel()
+	}
 	c.part = nil
 	_, _ = c.pc.Write(h.resp, nil)
 	c.pc.Finish(why)

@@ -2,7 +2,6 @@ package conn
 
 import (
 	"errors"
-	"math/rand/v2"
 	"sync"
 
 	"roost/poller"
@@ -16,7 +15,9 @@ type loop struct {
 	dec    *ws.Decoder // for connections that have none of their own
 	room   [14]byte    // frame header under construction
 	more   bool        // the input at hand holds more after the current message
-	resp   []byte      // response under construction
+	beats  beats
+	soft   map[poller.Handle]uint32 // by when a slow reader must have caught up, in ticks
+	resp   []byte                   // response under construction
 	stats  *counters
 
 	broadcasts broadcastQueue
@@ -38,6 +39,8 @@ func (h *loop) Data(pc *poller.Conn, b []byte) {
 		h.handshake(c, b)
 	case stateOpen:
 		h.decode(c, b)
+	case stateAdmit:
+		h.keep(c, b)
 	}
 }
 
@@ -56,7 +59,7 @@ func (h *loop) decode(c *Conn, b []byte) {
 		dec = own.dec
 		c.part = nil
 	}
-	lim := &h.server.limits
+	lim := &h.server.routes[c.route].limits
 	for c.state == stateOpen {
 		ev, n, ok, err := dec.Next(lim, c.window != 0, b)
 		if err != nil {
@@ -95,13 +98,17 @@ func (h *loop) event(c *Conn, ev ws.Event) {
 	case ws.OpText, ws.OpBinary:
 		h.stats.messagesIn.Add(1)
 		rt := h.server.routes[c.route]
-		if rt.Inline {
+		switch {
+		case rt.Peek != nil && h.peek(rt, c, ev.Op, ev.Payload):
+		case rt.Inline:
 			h.server.message(rt, c, ev.Op, ev.Payload)
-		} else {
+		default:
 			h.enqueue(c, item{kind: itemMessage, op: ev.Op, buf: copyPayload(ev.Payload)})
 		}
 	case ws.OpPing:
-		_ = h.write(c, ws.OpPong, ev.Payload)
+		head := ws.AppendHeader(h.room[:0], ws.OpPong, true, false, len(ev.Payload))
+		pending, err := h.loop.Write(&c.pc, head, ev.Payload, h.more)
+		_ = h.bounded(c, len(head)+len(ev.Payload), pending, err)
 	case ws.OpClose:
 		h.peerClosed(c, ev.Code)
 	}
@@ -155,83 +162,6 @@ func (h *loop) EOF(pc *poller.Conn) (wait bool) {
 	return true
 }
 
-// Blocked implements poller.Handler: it starts the time a slow reader has.
-func (h *loop) Blocked(pc *poller.Conn, pending int) {
-	c := connOf(pc)
-	if pending > h.server.opts.SoftLimit && c.flags&flagSoft == 0 {
-		c.flags |= flagSoft
-		h.loop.SetDeadline(pc, h.server.ticks.soft)
-	}
-}
-
-// Due implements poller.Handler.
-func (h *loop) Due(pc *poller.Conn) {
-	c, t := connOf(pc), &h.server.ticks
-	if c.state == stateHandshake {
-		h.refuse(c, nil, ReasonHandshakeLate, errHandshakeLate)
-		return
-	}
-	if c.flags&flagSoft != 0 {
-		c.flags &^= flagSoft
-		if pc.Pending() > h.server.opts.SoftLimit {
-			pc.Cut(ReasonSlow)
-			return
-		}
-	}
-	if h.waits(c) || c.state != stateOpen {
-		return
-	}
-	h.rest(c)
-	h.refill(c)
-	if c.turn != nil && c.turn.stopped() { // a pong would not be read
-		h.loop.SetDeadline(pc, t.check)
-		return
-	}
-	if t.ping == 0 {
-		h.loop.SetDeadline(pc, t.check)
-		return
-	}
-	silent := h.loop.Now() - pc.LastRead()
-	switch {
-	case silent < t.ping:
-		h.loop.SetDeadline(pc, t.ping-silent)
-	case c.flags&flagPinged == 0:
-		c.flags |= flagPinged
-		h.stats.pings.Add(1)
-		_, _ = pc.WriteShared(pingFrame)
-		h.loop.SetDeadline(pc, t.pong)
-	default:
-		c.fail(ReasonNoPong, "no answer to a ping")
-	}
-}
-
-// waits sees to a connection that waits for a worker, and reports whether it does.
-func (h *loop) waits(c *Conn) bool {
-	if c.turn == nil {
-		return false
-	}
-	d, waits := c.turn.waited()
-	switch left := h.server.opts.OverloadTime - d; {
-	case !waits:
-		return false
-	case left <= 0:
-		c.fail(ReasonOverload, "no worker is free")
-	default:
-		h.loop.SetDeadline(&c.pc, uint32(left/h.server.opts.Poller.Tick)+1)
-	}
-	return true
-}
-
-var pingFrame = ws.AppendFrame(nil, ws.OpPing, nil)
-
-// spread returns a first deadline that keeps pings from coming in bursts.
-func (t *ticks) spread() uint32 {
-	if t.ping == 0 {
-		return t.check
-	}
-	return max(1, t.ping/2+rand.Uint32N(t.ping/2+1)) // 0 would mean none
-}
-
 // Closed implements poller.Handler.
 func (h *loop) Closed(pc *poller.Conn, r Reason) {
 	c := connOf(pc)
@@ -241,15 +171,24 @@ func (h *loop) Closed(pc *poller.Conn, r Reason) {
 			d.Reset()
 			decoders.Put(d)
 		}
+		if a := c.part.admit; a != nil {
+			a.cancel()
+		}
 		c.part = nil
 	}
-	if c.state == stateHandshake || c.state == stateRefused {
+	delete(h.soft, pc.Handle())
+	if c.state != stateOpen && c.state != stateClosing {
+		c.state = stateRefused // a worker may still be at it
 		return
 	}
 	h.stats.open.Add(-1)
+	rt := h.server.routes[c.route]
+	if rt.Beat != nil {
+		h.beats.set(c, 0)
+	}
 	code := closeCode(c, r)
 	c.state = stateClosing
-	if rt := h.server.routes[c.route]; rt.Inline {
+	if rt.Inline {
 		h.server.guard(c, func() { rt.Handler.Close(c, r, code) })
 	} else {
 		h.enqueue(c, item{kind: itemClosed, reason: r, code: code})

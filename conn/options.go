@@ -73,9 +73,38 @@ type Route struct {
 	// and must not block. Its error should be a *ws.HandshakeError; others become a
 	// 403. The session is what Conn.Session returns. nil: all may connect.
 	Authorize func(r *http.Request) (session any, err error)
+	// Admit decides like Authorize, and after it, but in the worker pool: it may
+	// block. Its session replaces that of Authorize. It has until HandshakeTimeout;
+	// r's context ends then, and when the client goes or the server shuts down: what
+	// it returns after that is dropped, so it should reserve nothing. At most half of
+	// the workers admit at a time; where too many clients wait for that, or the time
+	// is over, the answer is 503 with Retry-After.
+	Admit func(r *http.Request) (session any, err error)
+	// Peek sees each message first, on the loop, and may handle it there, which saves
+	// the way to a worker. It must not block. The payload is valid until it returns.
+	// Messages that came earlier, and even Handler.Open, may still be waiting for a
+	// worker then, or be at work.
+	Peek func(c *Conn, op ws.Opcode, payload []byte) (handled bool)
+	// Beat replaces the pings of this route: it is called on the loop, must not
+	// block, and returns the time to its next call. The first call comes FirstBeat
+	// after the upgrade (default: 10 s), each up to ten ticks of the poller late.
+	// After 0 the client is pinged as on other routes, and Beat called at each look
+	// for that. While reading is stopped, and so answers remain unread, a beat waits
+	// until a second after. Not called once the connection is being closed.
+	Beat      func(c *Conn) (next time.Duration)
+	FirstBeat time.Duration
+	// MaxMessage and HardLimit replace the server's on this route; 0 keeps them.
+	// With MaxMessage go, as long as they do not have values of their own, MaxFrame
+	// and, downwards, with HardLimit SoftLimit.
+	MaxMessage int64
+	HardLimit  int
 
-	id     uint8
-	server *Server
+	// Static after New.
+	id         uint8
+	server     *Server
+	limits     ws.Limits
+	hard, soft int
+	firstBeat  uint32 // ticks
 }
 
 // Handler is what a route does. For one connection the calls never overlap.
@@ -115,6 +144,8 @@ func (o *Options) validate() error {
 			return fmt.Errorf("conn: route path %q must start with /", r.Path)
 		case seen[r.Path]:
 			return fmt.Errorf("conn: route %q is there twice", r.Path)
+		case r.MaxMessage < 0 || r.HardLimit < 0 || r.FirstBeat < 0:
+			return fmt.Errorf("conn: MaxMessage, HardLimit and FirstBeat of route %q must not be negative", r.Path)
 		}
 		seen[r.Path] = true
 	}
@@ -123,6 +154,11 @@ func (o *Options) validate() error {
 	}
 	if o.MaxMessage < 0 || o.MaxFrame < 0 || o.HardLimit < 0 || o.SoftLimit < 0 || o.Workers < 0 {
 		return errors.New("conn: limits must not be negative")
+	}
+	for _, pattern := range o.AllowedOrigins {
+		if err := checkPattern(pattern); err != nil {
+			return fmt.Errorf("conn: allowed origin %q: %w", pattern, err)
+		}
 	}
 	o.setDefaults()
 	if o.MessageRate > 0 && (o.MessageBurst > 60*o.MessageRate || max(o.PingInterval, o.PongTimeout, o.SoftTime) > time.Minute) {
@@ -156,7 +192,29 @@ func (o *Options) setDefaults() {
 	orDefault(&o.InboxBytes, 256<<10)
 	orDefault(&o.OverloadTime, 10*time.Second)
 	orDefault(&o.Poller.Tick, 100*time.Millisecond)
+	for _, r := range o.Routes {
+		orDefault(&r.FirstBeat, 10*time.Second)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+}
+
+// attach gives the route its place in s, and what it does not set itself.
+func (rt *Route) attach(s *Server, id int) {
+	o := &s.opts
+	rt.id, rt.server = uint8(id), s
+	rt.limits = ws.Limits{MaxFrame: o.MaxFrame, MaxMessage: o.MaxMessage}
+	if rt.MaxMessage > 0 {
+		if o.MaxFrame == o.MaxMessage {
+			rt.limits.MaxFrame = rt.MaxMessage
+		}
+		rt.limits.MaxMessage = rt.MaxMessage
+	}
+	rt.hard = o.HardLimit
+	if rt.HardLimit > 0 {
+		rt.hard = rt.HardLimit
+	}
+	rt.soft = min(o.SoftLimit, rt.hard)
+	rt.firstBeat = o.beatTicks(rt.FirstBeat)
 }

@@ -18,7 +18,6 @@ import (
 type Server struct {
 	// Static after New.
 	opts   Options
-	limits ws.Limits
 	ticks  ticks
 	routes []*Route
 	byPath map[string]*Route
@@ -34,6 +33,7 @@ type Server struct {
 		busy  int     // turns that a worker has, at most Options.Workers
 		turns []*turn // found no free worker, first come first served
 	}
+	admissions admissions
 }
 
 // ticks are the options' times in the poller's unit.
@@ -41,6 +41,8 @@ type ticks struct {
 	handshake, ping, pong, soft uint32
 	overload                    uint32
 	check                       uint32 // how often a connection is looked at without pings
+	held                        uint32 // until a connection that was not read is looked at again
+	most                        uint32 // between two looks, for the rate limiter's clock
 	rate                        uint32 // units of the rate limiter's clock in a tick
 }
 
@@ -51,11 +53,10 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts:   opts,
-		limits: ws.Limits{MaxFrame: opts.MaxFrame, MaxMessage: opts.MaxMessage},
 		byPath: make(map[string]*Route, len(opts.Routes)),
 	}
 	for i, r := range opts.Routes {
-		r.id, r.server = uint8(i), s
+		r.attach(s, i)
 		s.routes = append(s.routes, r)
 		s.byPath[r.Path] = r
 	}
@@ -68,7 +69,7 @@ func New(opts Options) (*Server, error) {
 	opts.Poller.Logger = opts.Logger
 	opts.Poller.New = func() *poller.Conn { return &new(Conn).pc }
 	opts.Poller.Handler = func(l *poller.Loop) poller.Handler {
-		h := &loop{server: s, loop: l, dec: new(ws.Decoder), stats: new(counters)}
+		h := &loop{server: s, loop: l, dec: new(ws.Decoder), soft: make(map[poller.Handle]uint32), stats: new(counters)}
 		s.loops = append(s.loops, h)
 		return h
 	}
@@ -90,6 +91,8 @@ func (o *Options) ticks() ticks {
 	t := ticks{handshake: in(o.HandshakeTimeout), ping: in(o.PingInterval), pong: in(o.PongTimeout), soft: in(o.SoftTime)}
 	t.overload = in(o.OverloadTime)
 	t.check = in(25 * time.Second)
+	t.held = in(time.Second)
+	t.most = in(time.Hour)
 	t.rate = uint32(rateUnits * o.Poller.Tick / time.Second)
 	return t
 }
@@ -104,19 +107,24 @@ func (s *Server) Poller() *poller.Poller { return s.poller }
 // shutdownSlice is how many connections a loop closes before it looks at its events.
 const shutdownSlice = 4096
 
+const shutdownText = "the server is shutting down"
+
 // Shutdown stops accepting, tells every client that the server goes away (1001) and
-// waits until they have gone or ctx has ended; then it cuts those left. The error is
-// that of ctx if any had to be cut.
+// waits until they have gone or ctx has ended; then it cuts those left. A client whose
+// messages are with the pool is told after the answers, or when half of ctx's time
+// has passed. The error is that of ctx if any had to be cut.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.poller.StopAccepting()
 	for _, h := range s.loops {
-		s.eachSlice(h, func(c *Conn) {
-			if c.state == stateHandshake {
-				c.pc.Cut(ReasonShutdown)
-				return
+		s.eachSlice(h, h.goAway, nil)
+	}
+	if end, limited := ctx.Deadline(); limited {
+		half := time.AfterFunc(time.Until(end)/2, func() {
+			for _, h := range s.loops {
+				s.eachSlice(h, func(c *Conn) { c.fail(ReasonShutdown, shutdownText) }, nil)
 			}
-			c.fail(ReasonShutdown, "the server is shutting down")
-		}, nil)
+		})
+		defer half.Stop()
 	}
 	err := s.poller.Stop(ctx)
 	for s.Stats().WorkersBusy > 0 && ctx.Err() == nil { // handlers still hear of the end
@@ -124,6 +132,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.pool.Release()
 	return err
+}
+
+// goAway ends a connection for shutdown, after the answers to what it has sent.
+func (h *loop) goAway(c *Conn) {
+	switch {
+	case c.state == stateHandshake:
+		c.pc.Cut(ReasonShutdown)
+	case c.state == stateAdmit:
+		h.refuse(c, c.part.admit.request, ReasonShutdown, errAdmitShutdown)
+	case !h.working(c):
+		c.fail(ReasonShutdown, shutdownText)
+	case c.state == stateOpen:
+		c.closing(ws.CloseGoingAway)
+		h.enqueue(c, item{kind: itemEnd, reason: ReasonShutdown, code: ws.CloseGoingAway, text: shutdownText})
+	}
 }
 
 // eachSlice calls f on h's loop for each connection, a slice at a time, then done.

@@ -46,7 +46,7 @@ type Stats struct {
 	Open            int64 // upgraded connections now
 	Upgrades        uint64
 	MessagesIn      uint64            // whole messages received
-	MessagesOut     uint64            // messages and pongs queued
+	MessagesOut     uint64            // messages queued
 	Pings           uint64            // sent
 	Closed          map[string]uint64 // connections by reason, see Label
 	ProtocolErrors  map[string]uint64 // by ws.ProtocolError.Label

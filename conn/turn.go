@@ -3,6 +3,7 @@ package conn
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"roost/poller"
@@ -22,7 +23,8 @@ type turn struct {
 	since   time.Time // when it began to wait for a worker; zero when it does not
 	paused  bool      // the loop stopped reading
 
-	broken bool // the handler panicked: no more messages; the worker's own
+	broken atomic.Bool // the route's code panicked: no more messages
+	admits bool        // it stands for admissions, not for a connection; static
 }
 
 type itemKind uint8
@@ -97,8 +99,8 @@ func (h *loop) enqueue(c *Conn, it item) {
 	t.running = true
 	t.mu.Unlock()
 	if start {
-		if !s.submit(t) && c.flags&flagSoft == 0 {
-			h.loop.SetDeadline(&c.pc, s.ticks.overload)
+		if !s.submit(t) {
+			h.arm(c, s.ticks.overload)
 		}
 	}
 }
@@ -153,6 +155,9 @@ func (s *Server) work(t *turn) {
 // that filled it held besides. It reports whether there is more: then others get the
 // worker first.
 func (s *Server) takeTurn(t *turn) (more bool) {
+	if t.admits {
+		return s.admitNext()
+	}
 	t.mu.Lock()
 	items, resume := t.inbox, t.paused
 	t.inbox, t.spare = t.spare, nil
@@ -177,7 +182,7 @@ func (s *Server) handle(t *turn, it item) {
 	rt := s.routes[c.route]
 	switch it.kind {
 	case itemMessage:
-		if !t.broken {
+		if !t.broken.Load() {
 			s.message(rt, c, it.op, *it.buf)
 		}
 		freePayload(it.buf)
@@ -209,7 +214,7 @@ func (s *Server) recovered(c *Conn) {
 		if s.routes[c.route].Inline {
 			c.closing(ws.CloseInternal)
 		} else {
-			c.turn.broken = true
+			c.turn.broken.Store(true)
 		}
 		c.fail(ReasonPanic, "internal error")
 	}
@@ -225,13 +230,6 @@ func (t *turn) waited() (d time.Duration, waits bool) {
 	return time.Since(t.since), true
 }
 
-// stopped reports whether reading waits for the worker.
-func (t *turn) stopped() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.paused
-}
-
 // rest gives a turn back that has nothing to do. Loop goroutine only: nobody else
 // starts a turn.
 func (h *loop) rest(c *Conn) {
@@ -243,7 +241,8 @@ func (h *loop) rest(c *Conn) {
 	idle := !t.running
 	t.mu.Unlock()
 	if idle {
-		c.turn, t.conn, t.broken = nil, nil, false
+		c.turn, t.conn = nil, nil
+		t.broken.Store(false)
 		turnPool.Put(t)
 	}
 }

@@ -187,5 +187,9 @@ func (c *Conn) end(flag guardedFlags, r Reason) {
 // goroutine only.
 func (c *Conn) Pause() { c.own |= ownPaused }
 
+// Paused tells whether reading is stopped: the loop has not got to a Resume since
+// the last Pause. Loop goroutine only.
+func (c *Conn) Paused() bool { return c.own&ownPaused != 0 }
+
 // isGone tells whether the loop has closed the connection. Loop goroutine only.
 func (c *Conn) isGone() bool { return c.own&ownGone != 0 }

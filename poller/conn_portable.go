@@ -250,6 +250,10 @@ func (c *Conn) ending() bool {
 // Pause stops input; nbio reads on, up to a bound. Loop goroutine only.
 func (c *Conn) Pause() { c.paused = true }
 
+// Paused tells whether reading is stopped: the loop has not got to a Resume since
+// the last Pause. Loop goroutine only.
+func (c *Conn) Paused() bool { return c.paused }
+
 // Resume lets input go on after Pause. Any goroutine.
 func (c *Conn) Resume() {
 	c.loop.Post(func() {

@@ -19,6 +19,10 @@ func (h Handle) loop() int    { return int(h >> 56) }
 func (h Handle) gen() uint32  { return uint32(h>>32) & 0xffffff }
 func (h Handle) slot() uint32 { return uint32(h) }
 
+// Slot is the connection's place in its loop's table: dense from 0, and reused once
+// the connection has been closed.
+func (h Handle) Slot() uint32 { return h.slot() }
+
 type slot struct {
 	conn *Conn
 	due  uint32 // tick of the deadline, 0 = none
