@@ -1,0 +1,98 @@
+package client
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/centrifugal/protocol"
+)
+
+// Encoding of a connection's messages.
+type Encoding uint8
+
+const (
+	JSON     Encoding = iota // text frames, messages separated by \n
+	Protobuf                 // binary frames, a varint length before each message
+)
+
+// Decoding errors.
+var (
+	ErrEmpty     = errors.New("client: empty frame")
+	ErrMalformed = errors.New("client: malformed frame")
+)
+
+// Decode calls f for each command of a frame until it returns an error. Strings of a
+// JSON command point into the frame and are valid as long as that; payloads are copies.
+func Decode(enc Encoding, frame []byte, f func(*protocol.Command) error) error {
+	if len(frame) == 0 {
+		return ErrEmpty
+	}
+	typ := protocol.TypeJSON
+	if enc == Protobuf {
+		typ = protocol.TypeProtobuf
+	}
+	dec := protocol.GetCommandDecoder(typ, frame)
+	defer protocol.PutCommandDecoder(typ, dec)
+	for {
+		cmd, err := dec.Decode()
+		if err != nil && (cmd == nil || err != io.EOF) {
+			return fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		if ferr := f(cmd); ferr != nil || err == io.EOF {
+			return ferr
+		}
+	}
+}
+
+// Kind says which request a command holds; ok is false unless it is exactly one.
+func Kind(cmd *protocol.Command) (name string, ok bool) {
+	count := 0
+	for _, k := range []struct {
+		name string
+		set  bool
+	}{
+		{"connect", cmd.Connect != nil}, {"subscribe", cmd.Subscribe != nil}, {"unsubscribe", cmd.Unsubscribe != nil},
+		{"publish", cmd.Publish != nil}, {"presence", cmd.Presence != nil}, {"presence_stats", cmd.PresenceStats != nil},
+		{"history", cmd.History != nil}, {"ping", cmd.Ping != nil}, {"rpc", cmd.Rpc != nil}, {"send", cmd.Send != nil},
+		{"refresh", cmd.Refresh != nil}, {"sub_refresh", cmd.SubRefresh != nil},
+	} {
+		if k.set {
+			name = k.name
+			count++
+		}
+	}
+	return name, count == 1
+}
+
+// AppendReply appends a reply and its framing to the frame in dst.
+func AppendReply(dst []byte, enc Encoding, r *protocol.Reply) ([]byte, error) {
+	if enc == Protobuf {
+		b, err := r.MarshalCF()
+		if err != nil {
+			return dst, err
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(b)))
+		return append(dst, b...), nil
+	}
+	b, err := protocol.DefaultJsonReplyEncoder.Encode(r)
+	if err != nil {
+		return dst, err
+	}
+	if len(dst) > 0 {
+		dst = append(dst, '\n')
+	}
+	return append(dst, b...), nil
+}
+
+// AppendPush appends a push.
+func AppendPush(dst []byte, enc Encoding, p *protocol.Push) ([]byte, error) {
+	return AppendReply(dst, enc, &protocol.Reply{Push: p})
+}
+
+// Ping is what a server sends, and the pong it gets back, by encoding.
+var Ping = [2][]byte{JSON: []byte("{}"), Protobuf: {0}}
+
+// IsPong tells whether a frame is the answer to a ping and nothing else.
+func IsPong(enc Encoding, frame []byte) bool { return string(frame) == string(Ping[enc]) }

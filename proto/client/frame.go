@@ -1,0 +1,141 @@
+package client
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/centrifugal/fdelta"
+	"github.com/centrifugal/protocol"
+
+	"roost/proto/ws"
+)
+
+// DeltaMode says how a publication's data travels.
+type DeltaMode uint8
+
+const (
+	DeltaNone  DeltaMode = iota
+	DeltaFull            // the whole data; deltas were agreed, so JSON has it as a string
+	DeltaPatch           // a patch to the data before, or the whole where none pays
+	deltaModes
+)
+
+// Shape is one of the forms a push is sent in.
+type Shape struct {
+	Encoding Encoding
+	ByID     bool // the channel's number instead of its name
+	Delta    DeltaMode
+}
+
+func (s Shape) index() int {
+	i := int(s.Encoding)*2 + 0
+	if s.ByID {
+		i++
+	}
+	return i*int(deltaModes) + int(s.Delta)
+}
+
+// Frame is a push to many receivers, encoded at most once for each shape. Any
+// goroutine.
+type Frame struct {
+	push   *protocol.Push // with the channel's name
+	id     int64
+	before []byte // data that a patch applies to
+
+	mu     sync.Mutex
+	shapes [2 * 2 * int(deltaModes)]*ws.Prepared
+	patch  []byte
+	tried  bool // patch was made, or found not to pay
+}
+
+// NewPublicationFrame makes the frame of a publication; before is the data patches
+// apply to, nil where there can be none.
+func NewPublicationFrame(channel string, id int64, pub *protocol.Publication, before []byte) *Frame {
+	return &Frame{push: &protocol.Push{Channel: channel, Pub: pub}, id: id, before: before}
+}
+
+// NewPushFrame makes the frame of another push.
+func NewPushFrame(p *protocol.Push, id int64) *Frame { return &Frame{push: p, id: id} }
+
+// Prepared returns the push in a shape.
+func (f *Frame) Prepared(s Shape) *ws.Prepared {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := &f.shapes[s.index()]
+	if *p == nil {
+		*p = f.encode(s)
+	}
+	return *p
+}
+
+func (f *Frame) encode(s Shape) *ws.Prepared {
+	push := &protocol.Push{Channel: f.push.Channel, Pub: f.push.Pub, Join: f.push.Join, Leave: f.push.Leave,
+		Unsubscribe: f.push.Unsubscribe, Message: f.push.Message, Subscribe: f.push.Subscribe}
+	if s.ByID {
+		push.Id, push.Channel = f.id, ""
+	}
+	if f.push.Pub != nil {
+		push.Pub = f.publication(s)
+	}
+	op := ws.OpText
+	if s.Encoding == Protobuf {
+		op = ws.OpBinary
+	}
+	b, err := AppendPush(nil, s.Encoding, push)
+	if err != nil && push.Pub != nil { // data that is no JSON, from a Protobuf client
+		push.Pub.Data = foreign(push.Pub.Data)
+		b, _ = AppendPush(nil, s.Encoding, push)
+	}
+	return ws.NewPrepared(op, b)
+}
+
+// publication returns the publication as it goes into a shape.
+func (f *Frame) publication(s Shape) *protocol.Publication {
+	p := f.push.Pub
+	out := &protocol.Publication{Data: p.Data, Info: p.Info, Offset: p.Offset, Tags: p.Tags, Time: p.Time}
+	if s.Delta == DeltaNone {
+		return out
+	}
+	if s.Delta == DeltaPatch && f.before != nil {
+		if !f.tried {
+			f.patch, f.tried = Delta(f.before, p.Data), true
+		}
+		if f.patch != nil && (s.Encoding == Protobuf || utf8.Valid(f.patch)) { // a patch may cut a character in two
+			out.Data, out.Delta = f.patch, true
+		}
+	}
+	if s.Encoding == JSON {
+		out.Data = JSONString(nil, out.Data)
+	}
+	return out
+}
+
+// foreign makes a JSON value of data that is none: a string, in base64 if need be.
+func foreign(data []byte) []byte {
+	if utf8.Valid(data) {
+		return JSONString(nil, data)
+	}
+	b, _ := json.Marshal(data)
+	return b
+}
+
+// Delta returns the fossil delta that turns prev into cur, or nil where it is not
+// shorter than cur.
+func Delta(prev, cur []byte) []byte {
+	d := fdelta.Create(prev, cur)
+	if len(d) >= len(cur) {
+		return nil
+	}
+	return d
+}
+
+// JSONString appends data as a JSON string, as clients that agreed to deltas get it.
+func JSONString(dst, data []byte) []byte {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(string(data)) // a string can always be encoded
+	return append(dst, strings.TrimSuffix(b.String(), "\n")...)
+}
