@@ -10,12 +10,14 @@ import (
 
 const (
 	admitWaiting = 16       // admissions that may wait, for each worker
-	admitEarly   = 64 << 10 // bytes kept of what a client sends before the answer; then reading stops
+	admitEarly   = 64 << 10 // bytes kept of what a client sends before the answer
 )
 
 var retryAfter = http.Header{"Retry-After": {"1"}}
 
 var (
+	errAdmitEarly = &ws.HandshakeError{Status: http.StatusBadRequest, Label: "early_data",
+		Detail: "a client must wait for the answer to its upgrade (RFC 6455 section 4.1)"}
 	errAdmitFull = &ws.HandshakeError{Status: http.StatusServiceUnavailable, Label: "admit_full", Header: retryAfter,
 		Detail: "too many clients wait to be let in"}
 	errAdmitLate = &ws.HandshakeError{Status: http.StatusServiceUnavailable, Label: "admit_timeout", Header: retryAfter,
@@ -53,11 +55,12 @@ func (h *loop) admit(c *Conn, r *http.Request, route *Route, u *ws.Upgrade) erro
 	return nil
 }
 
-// keep holds back what a client sends before it has its answer.
+// keep holds back what a client sends before it has its answer, as far as that can be
+// an oversight.
 func (h *loop) keep(c *Conn, b []byte) {
 	c.part.head = append(c.part.head, b...)
-	if len(c.part.head) >= admitEarly {
-		c.pc.Pause()
+	if len(c.part.head) > admitEarly {
+		h.refuse(c, c.part.admit.request, ReasonHandshake, errAdmitEarly)
 	}
 }
 
@@ -125,8 +128,5 @@ func (h *loop) admitted(a *admission, session any, err error) {
 	h.confirm(c, a.route, &a.upgrade)
 	if len(early) > 0 && c.state == stateOpen {
 		h.decode(c, early)
-	}
-	if len(early) >= admitEarly {
-		c.pc.Resume()
 	}
 }

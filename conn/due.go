@@ -78,7 +78,7 @@ func (h *loop) Due(pc *poller.Conn) {
 	if h.slow(c) || h.overdue(c) {
 		return
 	}
-	_, waits := h.patience(c)
+	left, waits := h.patience(c)
 	if !waits && c.state == stateOpen {
 		h.rest(c)
 		h.refill(c)
@@ -88,7 +88,9 @@ func (h *loop) Due(pc *poller.Conn) {
 	case c.state != stateOpen:
 	case rt.Beat != nil:
 		h.beat(rt, c)
-	case !waits:
+	case waits:
+		look = left
+	default:
 		look = h.look(c)
 	}
 	h.arm(c, look)
