@@ -1,21 +1,213 @@
-// Package auth turns tokens into claims.
+// Package auth turns tokens into claims: JWTs signed with a shared secret, a public key
+// or a key of a JWKS. It knows no connection.
 package auth
 
 import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/time/rate"
 )
 
-// Options of a Verifier.
+// Options of a Verifier. At least one key is required.
 type Options struct {
-	HMACSecret                                     string
-	RSAPublicKey, ECDSAPublicKey, Ed25519PublicKey string // PEM
-	JWKSURL                                        string
-	JWKSTTL                                        time.Duration
-	Audience, Issuer                               string
-	Leeway                                         time.Duration
-	Logger                                         *slog.Logger
+	// HMACSecret verifies HS256, HS384 and HS512.
+	HMACSecret string
+	// Public keys in PEM verify RS256/384/512, ES256/384/512 and EdDSA.
+	RSAPublicKey, ECDSAPublicKey, Ed25519PublicKey string
+	// JWKSURL is where keys are fetched; a token names one by its kid. They are fetched
+	// again after JWKSTTL (default 1 h), and for an unknown kid, but not more often than
+	// every five seconds.
+	JWKSURL string
+	JWKSTTL time.Duration
+	// Audience and Issuer, if set, must be in the token.
+	Audience, Issuer string
+	// Leeway forgives clocks that differ.
+	Leeway time.Duration
+	Logger *slog.Logger
 }
 
-// Verifier verifies tokens.
-type Verifier struct{}
+// Enabled tells whether o has a key.
+func (o Options) Enabled() bool {
+	return o.HMACSecret != "" || o.RSAPublicKey != "" || o.ECDSAPublicKey != "" || o.Ed25519PublicKey != "" || o.JWKSURL != ""
+}
+
+// Errors of verifying.
+var (
+	ErrExpired = errors.New("auth: token has expired")
+	ErrBlocked = errors.New("auth: user is blocked")
+	ErrRevoked = errors.New("auth: token is revoked")
+)
+
+// InvalidError refuses a token for good.
+type InvalidError struct {
+	Label  string // for metrics: malformed, algorithm, signature, unknown_key, audience, issuer, not_yet, claims, jwks
+	Detail string
+}
+
+func (e *InvalidError) Error() string { return "auth: invalid token: " + e.Detail }
+
+// Verifier verifies tokens. Any goroutine.
+type Verifier struct {
+	keys   map[string]any // by kind of algorithm: HS, RS, ES, Ed
+	jwks   keyfunc.Keyfunc
+	cancel context.CancelFunc
+	parser *jwt.Parser
+}
+
+const (
+	jwksWait  = 5 * time.Second // for one request, and between requests for unknown keys
+	tokenSize = 16 << 10        // bytes at most
+)
+
+// New makes a verifier. It fetches the JWKS; where that fails, it is tried again later.
+func New(o Options) (*Verifier, error) {
+	if !o.Enabled() {
+		return nil, errors.New("auth: no key: give an HMAC secret, a public key or a JWKS URL")
+	}
+	v := &Verifier{keys: make(map[string]any), cancel: func() {}}
+	if o.HMACSecret != "" {
+		v.keys["HS"] = []byte(o.HMACSecret)
+	}
+	for _, k := range []struct {
+		kind, name, pem string
+		parse           func([]byte) (crypto.PublicKey, error)
+	}{
+		{"RS", "RSA", o.RSAPublicKey, func(b []byte) (crypto.PublicKey, error) { return jwt.ParseRSAPublicKeyFromPEM(b) }},
+		{"ES", "ECDSA", o.ECDSAPublicKey, func(b []byte) (crypto.PublicKey, error) { return jwt.ParseECPublicKeyFromPEM(b) }},
+		{"Ed", "Ed25519", o.Ed25519PublicKey, jwt.ParseEdPublicKeyFromPEM},
+	} {
+		if k.pem == "" {
+			continue
+		}
+		key, err := k.parse([]byte(k.pem))
+		if err != nil {
+			return nil, fmt.Errorf("auth: %s public key: %w (it must be PEM)", k.name, err)
+		}
+		v.keys[k.kind] = key
+	}
+	if err := v.fetch(o); err != nil {
+		return nil, err
+	}
+	opts := []jwt.ParserOption{
+		jwt.WithValidMethods([]string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"}),
+		jwt.WithLeeway(o.Leeway),
+	}
+	if o.Audience != "" {
+		opts = append(opts, jwt.WithAudience(o.Audience))
+	}
+	if o.Issuer != "" {
+		opts = append(opts, jwt.WithIssuer(o.Issuer))
+	}
+	v.parser = jwt.NewParser(opts...)
+	return v, nil
+}
+
+// fetch begins to keep the JWKS.
+func (v *Verifier) fetch(o Options) error {
+	if o.JWKSURL == "" {
+		return nil
+	}
+	u, err := url.Parse(o.JWKSURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("auth: JWKS URL %q: must be http or https", o.JWKSURL)
+	}
+	log := o.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ttl := o.JWKSTTL
+	if ttl == 0 {
+		ttl = time.Hour
+	}
+	store, err := jwkset.NewStorageFromHTTP(o.JWKSURL, jwkset.HTTPClientStorageOptions{
+		Ctx:                       ctx,
+		HTTPTimeout:               jwksWait,
+		NoErrorReturnFirstHTTPReq: true,
+		RefreshInterval:           ttl,
+		RefreshErrorHandler: func(_ context.Context, err error) {
+			log.Warn("the JWKS could not be fetched", "url", o.JWKSURL, "error", err)
+		},
+	})
+	if err == nil {
+		var client jwkset.Storage
+		client, err = jwkset.NewHTTPClient(jwkset.HTTPClientOptions{
+			HTTPURLs:          map[string]jwkset.Storage{o.JWKSURL: store},
+			RateLimitWaitMax:  time.Millisecond,
+			RefreshUnknownKID: rate.NewLimiter(rate.Every(jwksWait), 1),
+		})
+		if err == nil {
+			v.jwks, err = keyfunc.New(keyfunc.Options{Ctx: ctx, Storage: client})
+		}
+	}
+	if err != nil {
+		cancel()
+		return fmt.Errorf("auth: JWKS: %w", err)
+	}
+	v.cancel = cancel
+	return nil
+}
+
+// Close ends the refreshing of keys.
+func (v *Verifier) Close() { v.cancel() }
+
+// key returns the key a token must be signed with: the algorithm must be one of the
+// key's own kind, so that a public key never serves as a shared secret.
+func (v *Verifier) key(ctx context.Context) jwt.Keyfunc {
+	return func(t *jwt.Token) (any, error) {
+		_, named := t.Header["kid"].(string)
+		if named && v.jwks != nil {
+			key, err := v.jwks.KeyfuncCtx(ctx)(t)
+			if err == nil || len(v.keys) == 0 {
+				return key, err
+			}
+		}
+		key, ok := v.keys[t.Method.Alg()[:2]]
+		if !ok {
+			return nil, errUnknownKey
+		}
+		return key, nil
+	}
+}
+
+var errUnknownKey = errors.New("no key for this token")
+
+func (v *Verifier) parse(ctx context.Context, token string, c jwt.Claims) error {
+	if len(token) > tokenSize {
+		return &InvalidError{"malformed", fmt.Sprintf("it is %d bytes long, at most %d are allowed", len(token), tokenSize)}
+	}
+	_, err := v.parser.ParseWithClaims(token, c, v.key(ctx))
+	label := ""
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		label = "malformed"
+	case errors.Is(err, errUnknownKey), errors.Is(err, jwkset.ErrKeyNotFound):
+		label = "unknown_key"
+	case errors.Is(err, jwt.ErrTokenUnverifiable):
+		label = "jwks"
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		label = "signature"
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		label = "audience"
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		label = "issuer"
+	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+		label = "not_yet"
+	case errors.Is(err, jwt.ErrTokenExpired): // last: a token that is wrong besides is wrong
+		return ErrExpired
+	default:
+		label = "claims"
+	}
+	return &InvalidError{label, err.Error()}
+}

@@ -1,0 +1,135 @@
+package auth
+
+import (
+	"encoding/json"
+	"maps"
+	"sync"
+	"time"
+)
+
+// Revocations say whom and what to refuse although the signature is right. The zero
+// value is ready; any goroutine.
+type Revocations struct {
+	mu   sync.RWMutex
+	list revocations
+}
+
+// revocations by user or token id; times in Unix milliseconds.
+type revocations struct {
+	Blocked map[string]blocked `json:"blocked,omitempty"`
+	Users   map[string]issued  `json:"users,omitempty"`
+	Tokens  map[string]int64   `json:"tokens,omitempty"` // until
+}
+
+type blocked struct {
+	Until int64 `json:"until"` // 0: unblocked
+	Set   int64 `json:"set"`   // when that was said: the latest word counts
+}
+
+type issued struct {
+	Before int64 `json:"before"` // Unix seconds
+	Until  int64 `json:"until"`
+}
+
+// revocationsMax bounds each kind; the oldest ones of a fuller list go first.
+const revocationsMax = 100_000
+
+// BlockUser refuses a user.
+func (r *Revocations) BlockUser(user string, until time.Time) {
+	r.change(func(l *revocations) { l.Blocked[user] = blocked{until.UnixMilli(), time.Now().UnixMilli()} })
+}
+
+// UnblockUser takes BlockUser back.
+func (r *Revocations) UnblockUser(user string) {
+	r.change(func(l *revocations) { l.Blocked[user] = blocked{0, time.Now().UnixMilli()} })
+}
+
+// RevokeUser refuses a user's tokens that were issued before a time, or do not say.
+func (r *Revocations) RevokeUser(user string, issuedBefore, until time.Time) {
+	r.change(func(l *revocations) { l.Users[user] = issued{issuedBefore.Unix(), until.UnixMilli()} })
+}
+
+// RevokeToken refuses the token with this id.
+func (r *Revocations) RevokeToken(id string, until time.Time) {
+	r.change(func(l *revocations) { l.Tokens[id] = until.UnixMilli() })
+}
+
+// Check returns ErrBlocked, ErrRevoked or nil. issuedAt is in Unix seconds.
+func (r *Revocations) Check(user, id string, issuedAt int64) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	now := time.Now().UnixMilli()
+	if b, ok := r.list.Blocked[user]; ok && b.Until > now {
+		return ErrBlocked
+	}
+	if i, ok := r.list.Users[user]; ok && i.Until > now && issuedAt < i.Before {
+		return ErrRevoked
+	}
+	if until, ok := r.list.Tokens[id]; ok && id != "" && until > now {
+		return ErrRevoked
+	}
+	return nil
+}
+
+func (r *Revocations) change(f func(*revocations)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := &r.list
+	if l.Blocked == nil {
+		l.Blocked, l.Users, l.Tokens = make(map[string]blocked), make(map[string]issued), make(map[string]int64)
+	}
+	f(l)
+	now := time.Now().UnixMilli()
+	maps.DeleteFunc(l.Blocked, func(_ string, b blocked) bool { return b.Until != 0 && b.Until < now })
+	maps.DeleteFunc(l.Users, func(_ string, i issued) bool { return i.Until < now })
+	maps.DeleteFunc(l.Tokens, func(_ string, until int64) bool { return until < now })
+	bound(l.Blocked, func(b blocked) int64 { return b.Set })
+	bound(l.Users, func(i issued) int64 { return i.Until })
+	bound(l.Tokens, func(until int64) int64 { return until })
+}
+
+// bound drops the entry that ends first from a map that is too full.
+func bound[V any](m map[string]V, age func(V) int64) {
+	for len(m) > revocationsMax {
+		var oldest string
+		first := true
+		for k, v := range m {
+			if first || age(v) < age(m[oldest]) {
+				oldest, first = k, false
+			}
+		}
+		delete(m, oldest)
+	}
+}
+
+// Snapshot returns all of it for Restore.
+func (r *Revocations) Snapshot() []byte {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	b, _ := json.Marshal(r.list) // maps of plain values can always be encoded
+	return b
+}
+
+// Restore merges a snapshot in; where both know a user or token, the later word counts.
+func (r *Revocations) Restore(b []byte) error {
+	var other revocations
+	if err := json.Unmarshal(b, &other); err != nil {
+		return err
+	}
+	r.change(func(l *revocations) {
+		for k, v := range other.Blocked {
+			if v.Set > l.Blocked[k].Set {
+				l.Blocked[k] = v
+			}
+		}
+		for k, v := range other.Users {
+			if v.Before > l.Users[k].Before {
+				l.Users[k] = v
+			}
+		}
+		for k, v := range other.Tokens {
+			l.Tokens[k] = max(v, l.Tokens[k])
+		}
+	})
+	return nil
+}
