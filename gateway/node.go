@@ -1,118 +1,197 @@
-// Package gateway is one client's session after the other: commands in, replies and
-// pushes out, on channels that a broker carries between nodes.
+// Package gateway is one node: the sessions of its clients, from commands to tokens,
+// channels and the broker, and the operations of the server API on all nodes.
+//
+// A session's commands run one after the other in conn's worker pool and may block
+// there. Who is a member of which channel is decided on the client's event loop, so
+// that a reply and the publications after it keep their order without a lock.
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/centrifugal/protocol"
+
+	"roost/auth"
+	"roost/broker"
 	"roost/conn"
+	"roost/hub"
+	"roost/proto/client"
+	"roost/proto/ws"
 )
 
-var errNotYet = errors.New("gateway: not built yet")
-
 // Node is one gateway.
-type Node struct{}
+type Node struct {
+	// Static after Start.
+	opts    Options
+	hub     *hub.Hub
+	broker  *broker.Broker
+	server  *conn.Server
+	route   *conn.Route
+	ids     *ids
+	started time.Time
+	pings   [2]*ws.Prepared // by encoding
 
-// New makes a node.
-func New(Options) (*Node, error) { return nil, errNotYet }
+	revoked auth.Revocations
+	seen    lastSeen
+	counts  counts
+	rates   publishRates
+	ended   chan struct{}
+	end     sync.Once
+	closing atomic.Bool
+}
+
+func (o *Options) validate() error {
+	if err := o.Channels.Validate(); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		v    *time.Duration
+		name string
+		std  time.Duration
+	}{
+		{&o.PingInterval, "ping-interval", 25 * time.Second},
+		{&o.PongTimeout, "pong-timeout", 8 * time.Second},
+		{&o.StaleTimeout, "stale-timeout", 10 * time.Second},
+		{&o.ExpiryGrace, "expiry-grace", 25 * time.Second},
+	} {
+		*d.v = cmp.Or(*d.v, d.std)
+		if *d.v < 0 {
+			return fmt.Errorf("gateway: %s is %v, must be above 0", d.name, *d.v)
+		}
+	}
+	if o.PongTimeout >= o.PingInterval {
+		return fmt.Errorf("gateway: pong-timeout (%v) must be below ping-interval (%v)", o.PongTimeout, o.PingInterval)
+	}
+	o.MaxChannels = cmp.Or(o.MaxChannels, 128)
+	o.MaxChannelLength = cmp.Or(o.MaxChannelLength, 255)
+	o.MaxMessage = cmp.Or(o.MaxMessage, 64<<10)
+	o.QueueLimit = cmp.Or(o.QueueLimit, 1<<20)
+	o.RecoveryLimit = cmp.Or(o.RecoveryLimit, 300)
+	if o.MaxChannels < 0 || o.MaxChannelLength < 0 || o.MaxMessage < 0 || o.QueueLimit < 0 || o.RecoveryLimit < 0 || o.UserConnections < 0 {
+		return errors.New("gateway: a limit is below 0")
+	}
+	if o.Name == "" {
+		o.Name, _ = os.Hostname()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return nil
+}
+
+// New makes a node and connects it to its broker. Give its Route to a conn.Server and
+// that to Start.
+func New(opts Options) (*Node, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{opts: opts, started: time.Now(), ended: make(chan struct{})}
+	n.ids = newIDs()
+	for enc := range n.pings {
+		n.pings[enc] = ws.NewPrepared(opcode(client.Encoding(enc)), client.Ping[enc])
+	}
+	n.route = n.newRoute()
+	opts.Broker.Handler = (*events)(n)
+	opts.Broker.Logger = opts.Logger
+	n.hub = hub.New(hub.Options{
+		Follow:   func(ch string) { n.broker.Follow(ch) },
+		Unfollow: func(ch string) { n.broker.Unfollow(ch) },
+		Lost:     n.lost,
+	})
+	var err error
+	if n.broker, err = broker.New(opts.Broker); err != nil {
+		return nil, err
+	}
+	if err := n.loadRevocations(); err != nil {
+		return nil, errors.Join(err, n.broker.Close())
+	}
+	return n, nil
+}
 
 // Route is where clients connect.
-func (n *Node) Route() *conn.Route { return nil }
+func (n *Node) Route() *conn.Route { return n.route }
 
-// Start tells the node the server its route belongs to.
-func (n *Node) Start(*conn.Server) {}
+// Start tells the node the server its route belongs to, before it listens.
+func (n *Node) Start(s *conn.Server) { n.server = s }
 
-// Shutdown ends all sessions.
-func (n *Node) Shutdown(context.Context) error { return errNotYet }
+// Broker returns the node's broker.
+func (n *Node) Broker() *broker.Broker { return n.broker }
 
-// Publish is a server operation.
-func (n *Node) Publish(context.Context, *PublishRequest) (*PublishResult, error) {
-	return nil, errNotYet
+// Ready tells what keeps the node from serving, if anything does.
+func (n *Node) Ready() error {
+	if n.closing.Load() {
+		return errors.New("gateway: shutting down")
+	}
+	return n.broker.Ready()
 }
 
-// Broadcast is a server operation.
-func (n *Node) Broadcast(context.Context, *BroadcastRequest) (*BroadcastResult, error) {
-	return nil, errNotYet
+// Drain tells all clients to come back elsewhere (3001). conn.Server.Shutdown then
+// waits for them.
+func (n *Node) Drain() {
+	n.closing.Store(true)
+	n.each(func(s *session) { n.disconnect(s, client.DisconnectShutdown) })
 }
 
-// Subscribe is a server operation.
-func (n *Node) Subscribe(context.Context, *SubscribeRequest) (*SubscribeResult, error) {
-	return nil, errNotYet
+// Shutdown ends the node after its server has been shut down.
+func (n *Node) Shutdown(context.Context) error {
+	n.closing.Store(true)
+	var err error
+	n.end.Do(func() {
+		close(n.ended)
+		err = n.broker.Close()
+	})
+	return err
 }
 
-// Unsubscribe is a server operation.
-func (n *Node) Unsubscribe(context.Context, *UnsubscribeRequest) (*UnsubscribeResult, error) {
-	return nil, errNotYet
+// onLoop runs f on the client's loop and waits for it; false when the loop has ended.
+// Not for a loop's goroutine.
+func (n *Node) onLoop(c *conn.Conn, f func()) bool {
+	done := make(chan struct{})
+	if !c.Loop().Post(func() { f(); close(done) }) {
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-n.ended:
+		return false
+	}
 }
 
-// Disconnect is a server operation.
-func (n *Node) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResult, error) {
-	return nil, errNotYet
+func opcode(enc client.Encoding) ws.Opcode {
+	if enc == client.Protobuf {
+		return ws.OpBinary
+	}
+	return ws.OpText
 }
 
-// Refresh is a server operation.
-func (n *Node) Refresh(context.Context, *RefreshRequest) (*RefreshResult, error) {
-	return nil, errNotYet
+// lost ends the subscription of a client that missed publications: it is told to
+// subscribe again, or to connect again where the server subscribed it. On the loop.
+func (n *Node) lost(cl *hub.Client, channel string) {
+	s := sessionOf(cl)
+	_, flags, _ := cl.Subscription(channel)
+	if flags&hub.ServerSide != 0 {
+		n.disconnect(s, client.DisconnectInsufficientState)
+		return
+	}
+	go n.unsubscribe(s, channel, &client.UnsubscribeInsufficientState)
 }
 
-// Presence is a server operation.
-func (n *Node) Presence(context.Context, *PresenceRequest) (*PresenceResult, error) {
-	return nil, errNotYet
-}
-
-// PresenceStats is a server operation.
-func (n *Node) PresenceStats(context.Context, *PresenceStatsRequest) (*PresenceStatsResult, error) {
-	return nil, errNotYet
-}
-
-// History is a server operation.
-func (n *Node) History(context.Context, *HistoryRequest) (*HistoryResult, error) {
-	return nil, errNotYet
-}
-
-// HistoryRemove is a server operation.
-func (n *Node) HistoryRemove(context.Context, *HistoryRemoveRequest) (*HistoryRemoveResult, error) {
-	return nil, errNotYet
-}
-
-// Channels is a server operation.
-func (n *Node) Channels(context.Context, *ChannelsRequest) (*ChannelsResult, error) {
-	return nil, errNotYet
-}
-
-// Info is a server operation.
-func (n *Node) Info(context.Context, *InfoRequest) (*InfoResult, error) { return nil, errNotYet }
-
-// RPC is a server operation.
-func (n *Node) RPC(context.Context, *RPCRequest) (*RPCResult, error) { return nil, errNotYet }
-
-// Connections is a server operation.
-func (n *Node) Connections(context.Context, *ConnectionsRequest) (*ConnectionsResult, error) {
-	return nil, errNotYet
-}
-
-// UserStatus is a server operation.
-func (n *Node) UserStatus(context.Context, *UserStatusRequest) (*UserStatusResult, error) {
-	return nil, errNotYet
-}
-
-// BlockUser is a server operation.
-func (n *Node) BlockUser(context.Context, *BlockUserRequest) (*BlockUserResult, error) {
-	return nil, errNotYet
-}
-
-// UnblockUser is a server operation.
-func (n *Node) UnblockUser(context.Context, *UnblockUserRequest) (*UnblockUserResult, error) {
-	return nil, errNotYet
-}
-
-// RevokeToken is a server operation.
-func (n *Node) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResult, error) {
-	return nil, errNotYet
-}
-
-// InvalidateUserTokens is a server operation.
-func (n *Node) InvalidateUserTokens(context.Context, *InvalidateUserTokensRequest) (*InvalidateUserTokensResult, error) {
-	return nil, errNotYet
+// push sends one push to one client. Any goroutine.
+func (n *Node) push(s *session, p *protocol.Push) {
+	b, err := client.AppendPush(nil, s.encoding(), p)
+	if err != nil {
+		n.opts.Logger.Error("a push could not be encoded", "error", err)
+		return
+	}
+	n.counts.pushes.Add(1)
+	_ = s.Conn.Send(opcode(s.encoding()), b)
 }

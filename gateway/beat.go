@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"roost/conn"
+	"roost/hub"
+	"roost/proto/client"
+
+	"github.com/centrifugal/protocol"
+)
+
+// firstPing spreads the first pings, so that clients that came together are not asked
+// together. On the loop.
+func (n *Node) firstPing(s *session) {
+	in := n.opts.PingInterval/2 + rand.N(n.opts.PingInterval/2)
+	s.pingAt = n.tenths() + tenths(in)
+	s.Conn.BeatAfter(min(in, n.expiry(s)))
+}
+
+func tenths(d time.Duration) uint32 { return uint32(d / (100 * time.Millisecond)) }
+
+// beat is what time does to a session: pings, their missing answers, expiry. It
+// returns when to come again. On the loop.
+func (n *Node) beat(c *conn.Conn) time.Duration {
+	s, ok := c.Session().(*session)
+	if !ok || !s.is(markOpen) || s.is(markEnded) {
+		return n.opts.StaleTimeout
+	}
+	if !s.is(markConnected) {
+		n.disconnect(s, client.DisconnectStale)
+		return n.opts.StaleTimeout
+	}
+	next := n.expiry(s)
+	if s.is(markEnded) {
+		return n.opts.StaleTimeout
+	}
+	now := n.tenths()
+	pong := tenths(n.opts.PongTimeout)
+	interval := tenths(n.opts.PingInterval)
+	if s.is(markAwait) && now-(s.pingAt-interval) >= pong {
+		n.disconnect(s, client.DisconnectNoPong)
+		return n.opts.StaleTimeout
+	}
+	if int32(now-s.pingAt) >= 0 {
+		s.pingAt = now + interval
+		n.ping(s)
+	}
+	due := s.pingAt - now
+	if s.is(markAwait) {
+		due = min(due, s.pingAt-interval+pong-now)
+	}
+	return min(next, time.Duration(max(due, 1))*100*time.Millisecond)
+}
+
+func (n *Node) ping(s *session) {
+	if s.is(markNative) {
+		return // conn's own pings and their deadline do
+	}
+	s.set(markAwait)
+	n.counts.pings.Add(1)
+	_ = s.Conn.PushPrepared(n.pings[s.encoding()])
+}
+
+const longAway = 24 * time.Hour
+
+// expiry ends what has expired and not been refreshed; it returns when something may
+// expire next.
+func (n *Node) expiry(s *session) (next time.Duration) {
+	now := time.Now()
+	next = longAway
+	left := func(at int64) time.Duration {
+		d := time.Unix(at, 0).Add(n.opts.ExpiryGrace).Sub(now)
+		if d > 0 {
+			next = min(next, d)
+		}
+		return d
+	}
+	if at := s.expireAt.Load(); at > 0 && left(int64(at)) <= 0 {
+		n.disconnect(s, client.DisconnectExpired)
+		return next
+	}
+	s.Mu.Lock()
+	var over []string
+	if s.extra != nil {
+		for ch, x := range s.extra.channels {
+			if x.expireAt > 0 && left(x.expireAt) <= 0 {
+				over = append(over, ch.Name())
+			}
+		}
+	}
+	s.Mu.Unlock()
+	for _, name := range over {
+		if _, flags, live := s.Subscription(name); live && flags&hub.ServerSide != 0 {
+			n.disconnect(s, client.DisconnectSubExpired)
+			return next
+		}
+		go n.unsubscribe(s, name, &client.UnsubscribeExpired)
+	}
+	return next
+}
+
+// unsubscribePush tells a client that the server ended a subscription.
+func unsubscribePush(ch *hub.Channel, flags hub.Flags, u *client.Unsubscribe) *protocol.Push {
+	p := &protocol.Push{Channel: ch.Name(), Unsubscribe: &protocol.Unsubscribe{Code: u.Code, Reason: u.Reason}}
+	if flags&hub.ByID != 0 {
+		p.Id, p.Channel = ch.ID(), ""
+	}
+	return p
+}

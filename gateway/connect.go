@@ -1,0 +1,229 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/centrifugal/protocol"
+
+	"roost/auth"
+	"roost/hub"
+	"roost/proto/client"
+	"roost/proto/ws"
+)
+
+// admit decides on the upgrade by the request's token. In a worker.
+func (n *Node) admit(r *http.Request) (any, error) {
+	token := n.requestToken(r)
+	if token == "" {
+		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "no_token", Detail: "a token is required"}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), commandTime)
+	defer cancel()
+	claims, err := n.verify(ctx, token)
+	switch {
+	case errors.Is(err, auth.ErrBlocked):
+		return nil, &ws.HandshakeError{Status: http.StatusForbidden, Label: "blocked", Detail: "this user is blocked"}
+	case errors.Is(err, auth.ErrExpired):
+		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "expired_token", Detail: "the token has expired"}
+	case err != nil:
+		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "invalid_token", Detail: "the token is not valid"}
+	}
+	s := newSession(r)
+	s.extra = &extra{admitted: &claims}
+	return s, nil
+}
+
+func (n *Node) requestToken(r *http.Request) string {
+	if v, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return v
+	}
+	if n.opts.TokenHeader != "" {
+		if v := r.Header.Get(n.opts.TokenHeader); v != "" {
+			return v
+		}
+	}
+	if n.opts.TokenCookie != "" {
+		if c, err := r.Cookie(n.opts.TokenCookie); err == nil {
+			return c.Value
+		}
+	}
+	if n.opts.TokenQuery != "" {
+		return r.URL.Query().Get(n.opts.TokenQuery)
+	}
+	return ""
+}
+
+// verify checks a connection token and whether it was revoked.
+func (n *Node) verify(ctx context.Context, token string) (auth.Connect, error) {
+	if n.opts.Auth == nil {
+		return auth.Connect{}, &auth.InvalidError{Label: "no_keys", Detail: "this server has no keys to check tokens with"}
+	}
+	c, err := n.opts.Auth.Connect(ctx, token)
+	if err != nil {
+		return c, err
+	}
+	return c, n.revoked.Check(c.User, c.ID, c.IssuedAt)
+}
+
+// claims finds out who a connecting client is.
+func (n *Node) claims(ctx context.Context, s *session, token string) (auth.Connect, error) {
+	if a := s.look().admitted; a != nil {
+		s.change(func(e *extra) { e.admitted = nil })
+		return *a, n.revoked.Check(a.User, a.ID, a.IssuedAt)
+	}
+	if token == "" {
+		if n.opts.AllowAnonymous || n.opts.Insecure {
+			return auth.Connect{}, nil
+		}
+		return auth.Connect{}, &client.DisconnectInvalidToken
+	}
+	c, err := n.verify(ctx, token)
+	return c, n.tokenError(err)
+}
+
+// tokenError is what a client hears of a connection token that was refused.
+func (n *Node) tokenError(err error) error {
+	var invalid *auth.InvalidError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, auth.ErrExpired):
+		n.counts.tokens.add("expired")
+		return client.ErrTokenExpired
+	case errors.As(err, &invalid):
+		n.counts.tokens.add(invalid.Label)
+		return &client.DisconnectInvalidToken
+	case errors.Is(err, auth.ErrBlocked), errors.Is(err, auth.ErrRevoked):
+		n.counts.tokens.add("revoked")
+		return &client.DisconnectInvalidToken
+	}
+	return err
+}
+
+// connect answers the connect command.
+func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command) error {
+	s, r := out.s, cmd.Connect
+	c, err := n.claims(ctx, s, r.Token)
+	if err != nil {
+		return n.tokenError(err)
+	}
+	now := time.Now()
+	if c.ExpireAt > 0 && c.ExpireAt <= now.Unix() {
+		return client.ErrTokenExpired
+	}
+	if max := n.opts.UserConnections; max > 0 && c.User != "" && len(n.hub.ByUser(c.User)) >= max {
+		return &client.DisconnectConnectionLimit
+	}
+	s.User = c.User
+	s.connectedAt = uint32(now.Unix())
+	s.expireAt.Store(uint32(c.ExpireAt))
+	if c.Info != nil || c.Meta != nil || c.ID != "" {
+		s.change(func(e *extra) { e.info, e.meta, e.token, e.issuedAt = c.Info, c.Meta, c.ID, c.IssuedAt })
+	}
+	joins, err := n.serverSide(ctx, s, c, r.Subs)
+	if err != nil {
+		return err
+	}
+	n.hub.Add(&s.Client)
+	n.counts.clients.Add(1)
+	n.counts.connects.Add(1)
+	s.set(markConnected)
+	return n.joinAll(ctx, out, joins, func(subs map[string]*protocol.SubscribeResult) *protocol.Reply {
+		n.firstPing(s)
+		res := &protocol.ConnectResult{
+			Client:  n.ids.id(s.Conn.Handle()),
+			Version: n.opts.Version,
+			Subs:    subs,
+			Ping:    uint32(n.opts.PingInterval / time.Second),
+			Pong:    true,
+			Node:    n.broker.Node(),
+			Time:    now.UnixMilli(),
+		}
+		if s.is(markNative) {
+			res.Ping, res.Pong = 0, false
+		}
+		if c.ExpireAt > 0 {
+			res.Expires, res.Ttl = true, uint32(max(1, c.ExpireAt-now.Unix()))
+		}
+		return &protocol.Reply{Id: cmd.Id, Connect: res}
+	})
+}
+
+// serverSide prepares the subscriptions that come with the connection: those of the
+// token and the personal channel.
+func (n *Node) serverSide(ctx context.Context, s *session, c auth.Connect, asked map[string]*protocol.SubscribeRequest) ([]*joining, error) {
+	options := make(map[string]auth.SubOptions, len(c.Subs)+len(c.Channels)+1)
+	for _, ch := range c.Channels {
+		options[ch] = auth.SubOptions{}
+	}
+	for ch, o := range c.Subs {
+		options[ch] = o
+	}
+	if n.opts.Channels.Personal && s.User != "" {
+		options[n.personal(s.User)] = auth.SubOptions{}
+	}
+	var joins []*joining
+	for name, o := range options {
+		ns, err := n.namespace(name)
+		if err != nil {
+			n.opts.Logger.Warn("a token subscribes to a channel there cannot be", "channel", name, "user", s.User, "error", err)
+			return n.giveUp(s, joins), &client.DisconnectInvalidToken
+		}
+		j := &joining{name: name, ns: ns, flags: ns.flags(s, o.Override) | hub.ServerSide, info: o.Info, data: o.Data}
+		if r := asked[name]; r != nil {
+			j.ask(r)
+		}
+		if err := n.prepare(ctx, s, j); err != nil {
+			return n.giveUp(s, joins), err
+		}
+		joins = append(joins, j)
+	}
+	return joins, nil
+}
+
+func (n *Node) personal(user string) string {
+	if ns := n.opts.Channels.PersonalNamespace; ns != "" {
+		return ns + ":#" + user
+	}
+	return "#" + user
+}
+
+// refreshCommand prolongs a connection by a fresh token.
+func (n *Node) refreshCommand(ctx context.Context, s *session, token string) (*protocol.RefreshResult, error) {
+	if token == "" {
+		return nil, client.ErrBadRequest
+	}
+	c, err := n.verify(ctx, token)
+	if err != nil {
+		return nil, n.tokenError(err)
+	}
+	if c.User != s.User {
+		return nil, &client.DisconnectInvalidToken
+	}
+	now := time.Now().Unix()
+	if c.ExpireAt > 0 && c.ExpireAt <= now {
+		return nil, client.ErrExpired
+	}
+	n.prolong(s, c.ExpireAt)
+	s.change(func(e *extra) {
+		e.token, e.issuedAt = c.ID, c.IssuedAt
+		if c.Info != nil {
+			e.info = c.Info
+		}
+	})
+	res := &protocol.RefreshResult{Client: n.ids.id(s.Conn.Handle()), Version: n.opts.Version}
+	if c.ExpireAt > 0 {
+		res.Expires, res.Ttl = true, uint32(c.ExpireAt-now)
+	}
+	return res, nil
+}
+
+// prolong sets when the connection expires, in Unix seconds; 0 is never. Any goroutine.
+func (n *Node) prolong(s *session, at int64) {
+	s.expireAt.Store(uint32(at))
+	n.wake(s)
+}

@@ -1,0 +1,74 @@
+package gateway
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+
+	"roost/poller"
+)
+
+// ids turns the handle of a connection into the client's id and back: the id is the
+// handle and a tag of the node, encrypted as one block. So it is unique, cannot be
+// guessed, costs no memory per client and is found without an index.
+type ids struct {
+	block cipher.Block
+	tag   uint64
+}
+
+func newIDs() *ids {
+	var b [24]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	block, err := aes.NewCipher(b[:16])
+	if err != nil {
+		panic(err) // the key has a valid length
+	}
+	return &ids{block: block, tag: binary.BigEndian.Uint64(b[16:])}
+}
+
+// id returns the client id in the form of a UUID.
+func (x *ids) id(h poller.Handle) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(h))
+	binary.BigEndian.PutUint64(b[8:], x.tag)
+	x.block.Encrypt(b[:], b[:])
+	var t [36]byte
+	at := 0
+	for i, v := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			t[at] = '-'
+			at++
+		}
+		hex.Encode(t[at:], []byte{v})
+		at += 2
+	}
+	return string(t[:])
+}
+
+// handle returns the connection an id of this node names.
+func (x *ids) handle(id string) (poller.Handle, bool) {
+	if len(id) != 36 {
+		return 0, false
+	}
+	var b [16]byte
+	at := 0
+	for i := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			if id[at] != '-' {
+				return 0, false
+			}
+			at++
+		}
+		if _, err := hex.Decode(b[i:i+1], []byte(id[at:at+2])); err != nil {
+			return 0, false
+		}
+		at += 2
+	}
+	x.block.Decrypt(b[:], b[:])
+	if binary.BigEndian.Uint64(b[8:]) != x.tag {
+		return 0, false
+	}
+	return poller.Handle(binary.BigEndian.Uint64(b[:8])), true
+}

@@ -1,0 +1,146 @@
+package gateway
+
+import (
+	"encoding/json"
+
+	"github.com/centrifugal/protocol"
+
+	"roost/broker"
+	"roost/hub"
+	"roost/proto/client"
+)
+
+// encoded turns a publication into what clients of an encoding get; asString makes the
+// data of JSON clients a string, as they expect where deltas were agreed.
+func encoded(p *broker.Publication, enc client.Encoding, asString bool) *protocol.Publication {
+	out := &protocol.Publication{Data: p.Data, Offset: p.Offset, Tags: p.Tags, Time: p.Time, Info: clientInfo(p.Info)}
+	if enc == client.JSON && asString {
+		out.Data = client.JSONString(nil, p.Data)
+	}
+	return out
+}
+
+func publications(all []*broker.Publication, enc client.Encoding, asString bool) []*protocol.Publication {
+	out := make([]*protocol.Publication, len(all))
+	for i, p := range all {
+		out[i] = encoded(p, enc, asString)
+	}
+	return out
+}
+
+// clientInfo decodes who published; nil where the server did.
+func clientInfo(b []byte) *protocol.ClientInfo {
+	if len(b) == 0 {
+		return nil
+	}
+	i := new(protocol.ClientInfo)
+	if i.UnmarshalCF(b) != nil {
+		return nil
+	}
+	return i
+}
+
+// events is the node as the broker sees it.
+type events Node
+
+// Publication implements broker.Handler.
+func (e *events) Publication(name string, p *broker.Publication) {
+	n := (*Node)(e)
+	ch := n.hub.Channel(name)
+	if ch == nil {
+		return
+	}
+	if n.deliver(ch, p) == hub.Gap {
+		go n.catchUp(ch)
+	}
+}
+
+// deliver gives a publication to its subscribers here.
+func (n *Node) deliver(ch *hub.Channel, p *broker.Publication) hub.Verdict {
+	var keep []byte
+	if p.Delta {
+		keep = p.Data
+	}
+	v := n.hub.Publish(ch, p.Offset, p.Epoch, keep, func(before []byte) *hub.Frame {
+		if !p.Delta {
+			before = nil
+		}
+		return &hub.Frame{
+			Frame:  client.NewPublicationFrame(ch.Name(), ch.ID(), encoded(p, client.Protobuf, false), before),
+			Offset: p.Offset, Epoch: p.Epoch, Tags: p.Tags, Source: p,
+		}
+	})
+	if v == hub.Delivered {
+		n.counts.received.Add(1)
+	}
+	return v
+}
+
+// JoinLeave implements broker.Handler.
+func (e *events) JoinLeave(name string, join bool, info []byte) {
+	n := (*Node)(e)
+	ch, i := n.hub.Channel(name), clientInfo(info)
+	if ch == nil || i == nil {
+		return
+	}
+	p := &protocol.Push{Channel: name}
+	if join {
+		p.Join = &protocol.Join{Info: i}
+	} else {
+		p.Leave = &protocol.Leave{Info: i}
+	}
+	n.hub.Tell(ch, &hub.Frame{Frame: client.NewPushFrame(p, ch.ID())})
+}
+
+// Gap implements broker.Handler.
+func (e *events) Gap(name string) {
+	n := (*Node)(e)
+	if ch := n.hub.Channel(name); ch != nil {
+		go n.catchUp(ch)
+	}
+}
+
+// catchUp delivers what a channel has missed, or gives its continuity up.
+func (n *Node) catchUp(ch *hub.Channel) {
+	offset, epoch, known := ch.Position()
+	if !known {
+		return // nobody has been told a position
+	}
+	ns, _ := n.opts.Channels.of(ch.Name())
+	if ns == nil {
+		return
+	}
+	ctx, cancel := n.timeout()
+	defer cancel()
+	since := &broker.Position{Offset: offset, Epoch: epoch}
+	pubs, top, err := n.broker.History(ctx, ch.Name(), broker.HistoryQuery{Since: since, Limit: -1, Size: ns.HistorySize, TTL: ns.HistoryTTL})
+	if err == nil && top.Epoch == epoch && (len(pubs) == 0 && top.Offset == offset || len(pubs) > 0 && pubs[0].Offset == offset+1) {
+		for _, p := range pubs {
+			if n.deliver(ch, p) == hub.Gap {
+				break // another Gap will be told of what came meanwhile
+			}
+		}
+		return
+	}
+	n.counts.gaps.Add(1)
+	n.opts.Logger.Warn("publications were missed and cannot be recovered: subscribers start over", "channel", ch.Name(), "had", offset, "top", top.Offset, "error", err)
+	n.hub.Reset(ch)
+}
+
+// Notice implements broker.Handler.
+func (e *events) Notice(kind string, data []byte) {
+	if kind == noticeRevocations {
+		(*Node)(e).mergeRevocations(data)
+	}
+}
+
+// Query implements broker.Handler.
+func (e *events) Query(kind string, data []byte) ([]byte, error) { return (*Node)(e).query(kind, data) }
+
+// jsonData is a publication's data for JSON readers: as it is, or beside it in base64.
+func jsonData(b []byte) (data json.RawMessage, b64 []byte) {
+	if json.Valid(b) {
+		return b, nil
+	}
+	return nil, b
+}

@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"roost/auth"
+	"roost/broker"
+)
+
+type revocationList = auth.Revocations
+
+// Stats are totals since the start, but for those that say now.
+type Stats struct {
+	Transports    int64 // connections of the route now, connected as clients or not yet
+	Clients       int64 // now
+	Users         int64 // now, with an identity
+	Channels      int64 // with subscribers here, now
+	Subscriptions int64 // now
+	Connects      uint64
+	Publications  uint64            // published by clients and the API of this node
+	Received      uint64            // publications with subscribers here
+	Deliveries    uint64            // frames to subscribers
+	Pushes        uint64            // other pushes, to one client
+	Pings         uint64            // of the protocol
+	Gaps          uint64            // channels whose subscribers had to start over
+	Commands      map[string]uint64 // by kind
+	Errors        map[uint32]uint64 // replies by error code
+	Disconnects   map[uint32]uint64 // by the server, by code
+	Closes        map[uint32]uint64 // all, by the code of the close
+	Tokens        map[string]uint64 // refused, by why
+	Broker        broker.Stats
+}
+
+type counts struct {
+	transports, clients, connects               atomic.Int64
+	publications, received, pushes, pings, gaps atomic.Uint64
+	commands                                    tally[string]
+	errors, disconnects, closes                 tally[uint32]
+	tokens                                      tally[string]
+}
+
+// tally counts by a small set of keys.
+type tally[K comparable] struct {
+	mu     sync.RWMutex
+	counts map[K]*atomic.Uint64
+}
+
+func (t *tally[K]) add(k K) {
+	t.mu.RLock()
+	c := t.counts[k]
+	t.mu.RUnlock()
+	if c == nil {
+		t.mu.Lock()
+		if c = t.counts[k]; c == nil {
+			if t.counts == nil {
+				t.counts = make(map[K]*atomic.Uint64)
+			}
+			c = new(atomic.Uint64)
+			t.counts[k] = c
+		}
+		t.mu.Unlock()
+	}
+	c.Add(1)
+}
+
+func (t *tally[K]) all() map[K]uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	out := make(map[K]uint64, len(t.counts))
+	for k, c := range t.counts {
+		out[k] = c.Load()
+	}
+	return out
+}
+
+// Stats returns the node's figures. Any goroutine.
+func (n *Node) Stats() Stats {
+	c := &n.counts
+	return Stats{
+		Transports: c.transports.Load(), Clients: c.clients.Load(), Users: n.hub.Users.Load(),
+		Channels: n.hub.Channels.Load(), Subscriptions: n.hub.Subscriptions.Load(),
+		Connects: uint64(c.connects.Load()), Publications: c.publications.Load(), Received: c.received.Load(),
+		Deliveries: n.hub.Deliveries.Load(), Pushes: c.pushes.Load(), Pings: c.pings.Load(), Gaps: c.gaps.Load(),
+		Commands: c.commands.all(), Errors: c.errors.all(), Disconnects: c.disconnects.all(), Closes: c.closes.all(),
+		Tokens: c.tokens.all(), Broker: n.broker.Stats(),
+	}
+}
