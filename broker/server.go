@@ -1,0 +1,208 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// startTimeout bounds the recovery of a large data folder.
+const startTimeout = 5 * time.Minute
+
+// embedded is the NATS server in this process. It listens nowhere.
+type embedded struct {
+	nats   *server.Server
+	lock   *os.File // held as long as the process uses the folder; nil in memory
+	dir    string
+	temp   bool // dir is to be removed
+	marker marker
+	// newEra says that records acknowledged before may be missing.
+	newEra bool
+}
+
+// marker tells the next start how this one ended.
+type marker struct {
+	Boot  string `json:"boot"`  // the machine's boot id
+	Clean bool   `json:"clean"` // ended in order
+	Sync  bool   `json:"sync"`  // wrote to the disk before it confirmed
+}
+
+// bootID is where Linux keeps an id of the machine's last start. Tests replace it.
+var bootID = "/proc/sys/kernel/random/boot_id"
+
+func startServer(o Options) (e *embedded, err error) {
+	e = &embedded{dir: o.Dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.stop())
+			e = nil
+		}
+	}()
+	if o.Memory {
+		if e.dir, err = os.MkdirTemp("", "roost-"); err != nil {
+			return e, fmt.Errorf("broker: %w", err)
+		}
+		e.temp = true
+	} else if err = e.open(o); err != nil {
+		return e, err
+	}
+	log := &serverLog{log: o.Logger}
+	s, err := server.NewServer(&server.Options{
+		ServerName: o.Prefix + "-" + o.Node, DontListen: true, NoSigs: true, NoLog: true,
+		JetStream: true, DisableJetStreamBanner: true,
+		StoreDir: filepath.Join(e.dir, "nats"), SyncAlways: o.SyncAlways,
+	})
+	if err != nil {
+		return e, fmt.Errorf("broker: embedded NATS: %w", err)
+	}
+	e.nats = s
+	s.SetLoggerV2(log, false, false, false)
+	go s.Start()
+	for end := time.Now().Add(startTimeout); !s.ReadyForConnections(100 * time.Millisecond); {
+		if why := log.fatal(); why != "" || time.Now().After(end) {
+			return e, fmt.Errorf("broker: embedded NATS did not start: %s", why)
+		}
+	}
+	if !s.JetStreamEnabled() {
+		return e, fmt.Errorf("broker: embedded NATS has no JetStream: %s", log.fatal())
+	}
+	return e, nil
+}
+
+// open locks the folder and finds out how it was left.
+func (e *embedded) open(o Options) error {
+	if err := os.MkdirAll(e.dir, 0o750); err != nil {
+		return fmt.Errorf("broker: data folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(e.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return fmt.Errorf("broker: data folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("broker: data folder %s is in use by another process: %w", e.dir, err)
+	}
+	e.lock = f
+	boot, err := os.ReadFile(bootID)
+	if err != nil {
+		boot = nil // unknown: then only a clean end is trusted
+	}
+	now := marker{Boot: strings.TrimSpace(string(boot)), Sync: o.SyncAlways}
+	var last marker
+	text, err := os.ReadFile(e.markerPath())
+	switch {
+	case err == nil && json.Unmarshal(text, &last) == nil:
+		same := last.Boot == now.Boot && now.Boot != ""
+		e.newEra = !last.Clean && !same && !last.Sync
+	case err == nil || !errors.Is(err, os.ErrNotExist):
+		e.newEra = true
+	}
+	if e.newEra {
+		o.Logger.Warn("the machine went down without notice: the last publications may be missing, so channels get a new epoch", "dir", e.dir)
+		now.Sync = false // until the new era is stored, see settled
+	}
+	e.marker = now
+	return e.mark()
+}
+
+func (e *embedded) markerPath() string { return filepath.Join(e.dir, "state.json") }
+
+// mark writes the marker, safe against a power cut.
+func (e *embedded) mark() error {
+	text, err := json.Marshal(e.marker)
+	if err != nil {
+		return fmt.Errorf("broker: marker: %w", err)
+	}
+	tmp := e.markerPath() + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return fmt.Errorf("broker: marker: %w", err)
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(tmp, e.markerPath())
+	}
+	if err == nil {
+		err = syncDir(e.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("broker: marker: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// settled notes that the new era is stored.
+func (e *embedded) settled(sync bool) error {
+	if !e.newEra || e.lock == nil {
+		return nil
+	}
+	e.newEra = false
+	e.marker.Sync = sync
+	return e.mark()
+}
+
+// stop ends the server, which writes everything to the disk, and gives up the folder.
+func (e *embedded) stop() error {
+	var err error
+	if e.nats != nil {
+		e.nats.Shutdown()
+		e.nats.WaitForShutdown()
+	}
+	if e.temp {
+		err = os.RemoveAll(e.dir)
+	}
+	if e.lock != nil {
+		if e.nats != nil && !e.newEra {
+			e.marker.Clean = true
+			err = errors.Join(err, e.mark())
+		}
+		err = errors.Join(err, e.lock.Close())
+	}
+	return err
+}
+
+// serverLog passes on what the server finds worth a warning.
+type serverLog struct {
+	log  *slog.Logger
+	mu   sync.Mutex
+	last string // fatal
+}
+
+var _ server.Logger = (*serverLog)(nil)
+
+func (l *serverLog) fatal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+func (l *serverLog) Fatalf(format string, v ...any) {
+	l.mu.Lock()
+	l.last = fmt.Sprintf(format, v...)
+	l.mu.Unlock()
+	l.log.Error("NATS: " + fmt.Sprintf(format, v...))
+}
+func (l *serverLog) Errorf(format string, v ...any) {
+	l.log.Error("NATS: " + fmt.Sprintf(format, v...))
+}
+func (l *serverLog) Warnf(format string, v ...any) { l.log.Warn("NATS: " + fmt.Sprintf(format, v...)) }
+func (l *serverLog) Noticef(string, ...any)        {}
+func (l *serverLog) Debugf(string, ...any)         {}
+func (l *serverLog) Tracef(string, ...any)         {}

@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// classes are the lengths of history a stream may keep per channel; a namespace's
+// size is rounded up to one of them, and its own value applied on reading. A stream
+// has one such limit for all its channels.
+var classes = [...]int{1, 16, 128, 1024, 8192, 131072}
+
+// historyStreams is the number of streams per class in use, see docs/adr/0007. It
+// is part of where channels are stored and cannot change under existing data.
+const historyStreams = 16
+
+// batchMax is how many records are asked for at once.
+const batchMax = 1000
+
+func classOf(size int) uint8 {
+	for i, n := range classes {
+		if size <= n {
+			return uint8(i)
+		}
+	}
+	return uint8(len(classes) - 1)
+}
+
+// streams remembers which streams are known to exist.
+type streams struct {
+	mu     sync.Mutex
+	opened [len(classes)][historyStreams]bool
+}
+
+// place is where a channel's records are.
+type place struct {
+	stream, subject string
+}
+
+func (b *Broker) place(ch string, class uint8) place {
+	sh := shardOf(ch)
+	at := make([]byte, 0, len(b.opts.Prefix)+32+len(ch))
+	at = append(at, b.opts.Prefix...)
+	at = append(at, ".h."...)
+	at = strconv.AppendUint(at, uint64(class), 10)
+	at = append(at, '.')
+	at = strconv.AppendUint(at, uint64(sh%historyStreams), 10)
+	at = append(at, '.')
+	at = strconv.AppendUint(at, uint64(sh), 10)
+	at = append(at, '.')
+	return place{stream: b.streamName(class, sh%historyStreams), subject: string(appendToken(at, ch))}
+}
+
+func (b *Broker) streamName(class uint8, p int) string {
+	return strings.ToUpper(b.opts.Prefix) + "_H" + strconv.Itoa(int(class)) + "_" + strconv.Itoa(p)
+}
+
+func (b *Broker) storage() jetstream.StorageType {
+	if b.opts.Memory {
+		return jetstream.MemoryStorage
+	}
+	return jetstream.FileStorage
+}
+
+// open makes sure that the stream of a channel exists.
+func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
+	p := shardOf(ch) % historyStreams
+	b.streams.mu.Lock()
+	defer b.streams.mu.Unlock()
+	if b.streams.opened[class][p] {
+		return nil
+	}
+	at := fmt.Sprintf("%s.h.%d.%d", b.opts.Prefix, class, p)
+	cfg := jetstream.StreamConfig{
+		Name: b.streamName(class, p), Subjects: []string{at + ".*.*"}, Storage: b.storage(), Replicas: b.opts.Replicas,
+		MaxMsgsPerSubject: int64(classes[class]), MaxAge: metaAge, Duplicates: keyWindow,
+		AllowDirect: true, Discard: jetstream.DiscardOld,
+	}
+	if b.server == nil {
+		cfg.RePublish = &jetstream.RePublish{Source: at + ".*.*", Destination: b.opts.Prefix + ".ch.{{wildcard(1)}}.{{wildcard(2)}}"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return unavailable("open stream "+cfg.Name, err)
+	}
+	b.streams.opened[class][p] = true
+	return nil
+}
+
+// forget makes the next use of all streams open them again.
+func (b *Broker) forget() {
+	b.streams.mu.Lock()
+	defer b.streams.mu.Unlock()
+	b.streams.opened = [len(classes)][historyStreams]bool{}
+}
+
+var (
+	errStale   = errors.New("another record came first")
+	errMissing = errors.New("no such record")
+)
+
+// wrongLast are JetStream's error codes for a failed expectation; the second means
+// that another write to the subject is in flight.
+var wrongLast = [...]int{10071, 10164}
+
+type ack struct {
+	Error *struct {
+		ErrCode     int    `json:"err_code"`
+		Description string `json:"description"`
+	} `json:"error"`
+	Seq       uint64 `json:"seq"`
+	Duplicate bool   `json:"duplicate"`
+}
+
+// store writes one record if last is the sequence of its subject's last one. msgID, if
+// set, is an id a stream takes only once within keyWindow. Errors: errStale, or one
+// after which the record may be there or not.
+func (b *Broker) store(ctx context.Context, subject string, data []byte, last uint64, msgID string) (ack, error) {
+	m := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{}}
+	if msgID != "" {
+		m.Header[jetstream.MsgIDHeader] = []string{msgID}
+	}
+	return b.write(ctx, m, &last, 0)
+}
+
+// write stores m, if expect is nil or its subject's last sequence. Errors as store.
+func (b *Broker) write(ctx context.Context, m *nats.Msg, expect *uint64, ttl time.Duration) (ack, error) {
+	if expect != nil {
+		m.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(*expect, 10)}
+	}
+	if ttl > 0 {
+		m.Header[jetstream.MsgTTLHeader] = []string{strconv.Itoa(max(1, int(ttl/time.Second)))}
+	}
+	reply, err := b.request(ctx, m)
+	if err != nil {
+		return ack{}, err
+	}
+	var a ack
+	if err := json.Unmarshal(reply.Data, &a); err != nil {
+		return a, fmt.Errorf("acknowledgement: %w", err)
+	}
+	switch {
+	case a.Error == nil:
+		return a, nil
+	case slices.Contains(wrongLast[:], a.Error.ErrCode):
+		return a, errStale
+	}
+	return a, errors.New(a.Error.Description)
+}
+
+// request asks once; it waits at most requestTimeout and as long as ctx has.
+func (b *Broker) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
+	wait := requestTimeout
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end))
+	}
+	if wait <= 0 {
+		return nil, context.DeadlineExceeded
+	}
+	if !b.nc.IsConnected() {
+		return nil, nats.ErrDisconnected
+	}
+	return b.nc.RequestMsg(m, wait)
+}
+
+// stored is a record and its place in the stream.
+type stored struct {
+	*record
+	seq uint64
+}
+
+// last returns the last record of a channel, or errMissing.
+func (b *Broker) last(ctx context.Context, at place) (stored, error) {
+	if b.opts.Replicas > 1 {
+		return b.lastOfLeader(ctx, at)
+	}
+	return b.direct(ctx, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + at.stream + "." + at.subject})
+}
+
+// bySeq returns one record by its sequence, or errMissing.
+func (b *Broker) bySeq(ctx context.Context, at place, seq uint64) (stored, error) {
+	return b.direct(ctx, &nats.Msg{
+		Subject: "$JS.API.DIRECT.GET." + at.stream,
+		Data:    fmt.Appendf(nil, `{"seq":%d}`, seq),
+	})
+}
+
+func (b *Broker) direct(ctx context.Context, m *nats.Msg) (stored, error) {
+	reply, err := b.request(ctx, m)
+	if err != nil {
+		return stored{}, err
+	}
+	switch status := reply.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return stored{}, errMissing
+	default:
+		return stored{}, errors.New(status + " " + reply.Header.Get("Description"))
+	}
+	return decodeStored(reply.Header.Get(jetstream.SequenceHeader), reply.Data)
+}
+
+func decodeStored(seq string, data []byte) (stored, error) {
+	n, err := strconv.ParseUint(seq, 10, 64)
+	if err != nil {
+		return stored{}, fmt.Errorf("sequence: %w", err)
+	}
+	r, err := decodeRecord(data)
+	return stored{record: r, seq: n}, err
+}
+
+// lastOfLeader is last for streams with replicas, since a direct get may be answered
+// by one that lags behind.
+func (b *Broker) lastOfLeader(ctx context.Context, at place) (stored, error) {
+	body, err := json.Marshal(map[string]string{"last_by_subj": at.subject})
+	if err != nil {
+		return stored{}, err
+	}
+	reply, err := b.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + at.stream, Data: body})
+	if err != nil {
+		return stored{}, err
+	}
+	var res struct {
+		Error *struct {
+			ErrCode     int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+		Message struct {
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(reply.Data, &res); err != nil {
+		return stored{}, fmt.Errorf("last record: %w", err)
+	}
+	const noMessage = 10037
+	if res.Error != nil && res.Error.ErrCode == noMessage {
+		return stored{}, errMissing
+	}
+	if res.Error != nil {
+		return stored{}, errors.New(res.Error.Description)
+	}
+	r, err := decodeRecord(res.Message.Data)
+	return stored{record: r, seq: res.Message.Seq}, err
+}
