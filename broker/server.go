@@ -103,6 +103,9 @@ func (e *embedded) open(o Options) error {
 	case err == nil && json.Unmarshal(text, &last) == nil:
 		same := last.Boot == now.Boot && now.Boot != ""
 		e.newEra = !last.Clean && !same && !last.Sync
+		if !last.Clean && same {
+			syscall.Sync() // what a killed process left behind; from here on this one's promises hold
+		}
 	case err == nil || !errors.Is(err, os.ErrNotExist):
 		e.newEra = true
 	}
