@@ -364,3 +364,34 @@ func TestAdmitAborted(t *testing.T) {
 		}
 	})
 }
+
+// TestAdmitGoneInLine: nobody decides on clients that left while they were waiting.
+func TestAdmitGoneInLine(t *testing.T) {
+	var j journal
+	d := newDoor()
+	s, addr, _ := guarded(t, d, &j, func(o *Options) { o.Workers = 1 })
+	first := dial(t, addr)
+	first.raw(upgradeRequest("/"))
+	receive(t, d.asked)
+	var line []*client
+	for range 5 {
+		c := dial(t, addr)
+		c.raw(upgradeRequest("/"))
+		line = append(line, c)
+	}
+	eventually(t, "all wait", func() bool {
+		s.admissions.mu.Lock()
+		defer s.admissions.mu.Unlock()
+		return len(s.admissions.queue) == len(line)
+	})
+	for _, c := range line {
+		_ = c.Close()
+	}
+	eventually(t, "they are gone", func() bool { return s.Poller().Live() == 1 })
+	close(d.open)
+	first.confirmed()
+	eventually(t, "the worker rests", func() bool { return s.Stats().WorkersBusy == 0 })
+	if len(d.asked) != 0 {
+		t.Errorf("%d clients that had gone were decided on", len(d.asked))
+	}
+}

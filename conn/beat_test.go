@@ -284,3 +284,49 @@ func TestBeatEnds(t *testing.T) {
 		})
 	}
 }
+
+// TestBeatAfterKeeps: a beat that is put off does not take the other deadlines along,
+// and those do not bring it forward.
+func TestBeatAfterKeeps(t *testing.T) {
+	m := &metronome{every: time.Hour}
+	var j journal
+	conns := make(chan *Conn, 2)
+	h := hooks{open: func(c *Conn) { conns <- c }, message: func(c *Conn, _ ws.Opcode, _ []byte) {
+		_ = c.Send(ws.OpBinary, make([]byte, 4<<20))
+	}}
+	s, addr, g, _ := gated(t, 1, func(o *Options) {
+		o.HardLimit, o.SoftLimit, o.SoftTime, o.Poller.SendBuffer = 64<<20, 1<<20, time.Second, 64<<10
+		o.OverloadTime, o.Poller.Loops = 100*time.Millisecond, 1
+		o.Routes = append(o.Routes,
+			&Route{Path: "/slow", Handler: j.record(h), Inline: true, Beat: m.beat, FirstBeat: time.Hour},
+			&Route{Path: "/waits", Handler: new(hooks), Beat: m.beat, FirstBeat: time.Hour})
+	})
+	soft := func() (n int) {
+		onLoop(t, s.loops[0].loop, func() { n = len(s.loops[0].soft) })
+		return n
+	}
+	for _, reads := range []bool{true, false} {
+		c := connect(t, addr, "/slow")
+		_ = c.SetReadBuffer(64 << 10)
+		sc := receive(t, conns)
+		c.raw(text("a"))
+		eventually(t, "over the soft limit, or cut", func() bool { return soft() == 1 || s.Stats().Open == 0 })
+		onLoop(t, sc.Loop(), func() { sc.BeatAfter(time.Hour) })
+		if reads {
+			_ = c.frame()
+			eventually(t, "its time is over", func() bool { return soft() == 0 })
+			_ = c.Close()
+			eventually(t, "gone", func() bool { return s.Stats().Open == 0 })
+			continue
+		}
+		eventually(t, "cut", func() bool { return j.last() == "close slow_consumer 1006" })
+	}
+	connect(t, addr, "/").raw(text("block"))
+	receive(t, g.blocked)
+	c := connect(t, addr, "/waits")
+	each(t, s, func(_ *poller.Loop, pc *poller.Conn) { connOf(pc).BeatAfter(time.Hour) })
+	c.expectClose(ws.CloseTryAgainLater)
+	if n := m.count.Load(); n != 0 {
+		t.Errorf("%d beats an hour early", n)
+	}
+}

@@ -177,7 +177,8 @@ const (
 )
 
 // beats are the ticks of the next beats by slot, 0 for none: 4 B for a connection, and
-// nothing where no route has a Beat. Loop goroutine only.
+// nothing where no route has a Beat. A closed connection's is left for the next one to
+// replace. Loop goroutine only.
 type beats struct {
 	chunks []*[beatChunk]uint32
 }

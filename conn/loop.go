@@ -182,13 +182,9 @@ func (h *loop) Closed(pc *poller.Conn, r Reason) {
 		return
 	}
 	h.stats.open.Add(-1)
-	rt := h.server.routes[c.route]
-	if rt.Beat != nil {
-		h.beats.set(c, 0)
-	}
 	code := closeCode(c, r)
 	c.state = stateClosing
-	if rt.Inline {
+	if rt := h.server.routes[c.route]; rt.Inline {
 		h.server.guard(c, func() { rt.Handler.Close(c, r, code) })
 	} else {
 		h.enqueue(c, item{kind: itemClosed, reason: r, code: code})

@@ -90,7 +90,7 @@ type Route struct {
 	// after the upgrade (default: 10 s), each up to ten ticks of the poller late.
 	// After 0 the client is pinged as on other routes, and Beat called at each look
 	// for that. While reading is stopped, and so answers remain unread, a beat waits
-	// until a second after. Not called once the connection is being closed.
+	// until a second after. Handler.Open may still be waiting for a worker then. Not called once the connection is being closed.
 	Beat      func(c *Conn) (next time.Duration)
 	FirstBeat time.Duration
 	// MaxMessage and HardLimit replace the server's on this route; 0 keeps them.

@@ -55,6 +55,30 @@ func TestPeek(t *testing.T) {
 	}
 }
 
+// TestPeekPanic: what waits for a worker is not handled after a panic on the loop.
+func TestPeekPanic(t *testing.T) {
+	_, addr, g, release := gated(t, 1, func(o *Options) {
+		o.Routes[0].Peek = func(_ *Conn, _ ws.Opcode, p []byte) bool {
+			if string(p) == "panic" {
+				panic("told so")
+			}
+			return false
+		}
+	})
+	c := connect(t, addr, "/")
+	c.raw(text("block"))
+	receive(t, g.blocked)
+	c.raw(text("a") + text("b") + text("panic"))
+	c.expectClose(ws.CloseInternal)
+	release()
+	other := connect(t, addr, "/")
+	other.raw(text("c"))
+	other.expect(ws.OpText, "c")
+	if n := g.handled.Load(); n != 2 {
+		t.Errorf("%d messages handled, want the one that was at work and that of another", n)
+	}
+}
+
 // TestRouteLimits: a route's limits go before the server's, up and down, and leave
 // those of other routes alone.
 func TestRouteLimits(t *testing.T) {
