@@ -66,7 +66,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-func (g *gateway) residentBytes() (int64, error) {
+func (g *instance) residentBytes() (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", g.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
@@ -80,7 +80,7 @@ func (g *gateway) residentBytes() (int64, error) {
 }
 
 // expectErrors wants each kind of error to have been counted, and none without a name.
-func (g *gateway) expectErrors(what string, kinds ...string) {
+func (g *instance) expectErrors(what string, kinds ...string) {
 	g.t.Helper()
 	m := g.metrics()
 	count := func(kind string) float64 { return m[fmt.Sprintf("roost_%s_errors_total{kind=%q}", what, kind)] }
@@ -95,7 +95,7 @@ func (g *gateway) expectErrors(what string, kinds ...string) {
 }
 
 // expectCalm wants nothing left of the clients that have gone.
-func (g *gateway) expectCalm(before map[string]float64) {
+func (g *instance) expectCalm(before map[string]float64) {
 	g.t.Helper()
 	// The runtime starts and ends a few goroutines of its own.
 	const spare = 4

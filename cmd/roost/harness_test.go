@@ -83,8 +83,8 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// gateway is a running `roost serve --dev`.
-type gateway struct {
+// instance is a running `roost serve --dev`.
+type instance struct {
 	t        *testing.T
 	cmd      *exec.Cmd
 	out, log output
@@ -99,14 +99,14 @@ func onFreePorts(flags ...string) []string {
 }
 
 // start runs a gateway until the test ends.
-func start(t *testing.T, flags ...string) *gateway {
+func start(t *testing.T, flags ...string) *instance {
 	t.Helper()
 	return launch(t, exec.Command(roost, onFreePorts(flags...)...))
 }
 
-func launch(t *testing.T, cmd *exec.Cmd) *gateway {
+func launch(t *testing.T, cmd *exec.Cmd) *instance {
 	t.Helper()
-	g := &gateway{t: t, cmd: cmd, ended: make(chan struct{}),
+	g := &instance{t: t, cmd: cmd, ended: make(chan struct{}),
 		operator: &http.Client{Transport: &http.Transport{}, Timeout: patience}}
 	cmd.Stdout, cmd.Stderr = &g.out, &g.log
 	if err := cmd.Start(); err != nil {
@@ -149,7 +149,7 @@ func launch(t *testing.T, cmd *exec.Cmd) *gateway {
 }
 
 // end sends a signal, after which the process must end with code 0.
-func (g *gateway) end(sig os.Signal) {
+func (g *instance) end(sig os.Signal) {
 	g.t.Helper()
 	if err := g.cmd.Process.Signal(sig); err != nil {
 		g.t.Fatal(err)
@@ -165,7 +165,7 @@ func (g *gateway) end(sig os.Signal) {
 }
 
 // get asks the internal address.
-func (g *gateway) get(path string) (status int, body string) {
+func (g *instance) get(path string) (status int, body string) {
 	g.t.Helper()
 	res, err := g.operator.Get("http://" + g.internal + path)
 	if err != nil {
@@ -180,7 +180,7 @@ func (g *gateway) get(path string) (status int, body string) {
 }
 
 // metrics returns all samples by name and labels, as in `roost_closed_total{reason="http"}`.
-func (g *gateway) metrics() map[string]float64 {
+func (g *instance) metrics() map[string]float64 {
 	g.t.Helper()
 	status, body := g.get("/metrics")
 	if status != http.StatusOK {
@@ -226,7 +226,7 @@ func upgradeRequest(address, path string, headers ...string) string {
 }
 
 // tcp opens a connection to the clients' address and sends first.
-func (g *gateway) tcp(first string) *client {
+func (g *instance) tcp(first string) *client {
 	g.t.Helper()
 	conn, err := net.DialTimeout("tcp", g.address, patience)
 	if err != nil {
@@ -249,7 +249,7 @@ func (c *client) status() (int, error) {
 }
 
 // upgraded opens a WebSocket to path.
-func (g *gateway) upgraded(path string, headers ...string) *client {
+func (g *instance) upgraded(path string, headers ...string) *client {
 	g.t.Helper()
 	c := g.tcp(upgradeRequest(g.address, path, headers...))
 	if status, err := c.status(); err != nil || status != http.StatusSwitchingProtocols {

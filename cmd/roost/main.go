@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"github.com/alecthomas/kong"
+
+	"roost/internal/config"
 )
 
 // version is set when the binary is built.
@@ -16,6 +18,8 @@ const usageExit = 2
 
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
+	Check   checkCmd   `cmd:"" help:"Tell whether serve would start with this configuration, and what is wrong with it."`
+	Token   tokenCmd   `cmd:"" help:"Make a token for trying, signed with --hmac-secret-key."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -31,6 +35,7 @@ func main() {
 	k := kong.Parse(&c,
 		kong.Name("roost"),
 		kong.Description("A WebSocket gateway for a great many mostly idle clients."),
+		config.Environment(),
 		kong.Exit(func(code int) { os.Exit(min(code, usageExit)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err := k.Run(); err != nil {

@@ -3,15 +3,21 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"roost/auth"
 	"roost/conn"
+	"roost/gateway"
+	"roost/internal/config"
 	"roost/poller"
 )
 
@@ -22,135 +28,129 @@ const shutdownTime = 4 * time.Second
 // end, in bytes: half of the 9.2 KB that both ends take together.
 const kernelPerConn = 4600
 
-type serveCmd struct {
-	Address         string        `help:"Address for clients, host:port." default:"127.0.0.1:8000"`
-	InternalAddress string        `help:"Address for metrics, health and pprof; not for clients." default:"127.0.0.1:8001"`
-	Dev             bool          `help:"Serve the built-in routes /echo, /echo-pool and /broadcast and a page to try them, open to everyone."`
-	Loops           int           `help:"Event loops; 0 is one for two cores."`
-	Workers         int           `help:"Goroutines for handlers that may block; 0 is 256 per core."`
-	NoIOUring       bool          `name:"no-io-uring" help:"Write without io_uring."`
-	SendBuffer      int           `help:"SO_SNDBUF of clients' sockets in bytes; 0 leaves it to the kernel."`
-	ReceiveBuffer   int           `help:"SO_RCVBUF of clients' sockets in bytes; 0 leaves it to the kernel."`
-	PingInterval    time.Duration `help:"How long a client may be silent before it is asked for a sign of life." default:"25s"`
-	PongTimeout     time.Duration `help:"How long it then has to answer." default:"10s"`
-	HandshakeTime   time.Duration `name:"handshake-timeout" help:"How long a client may take to send its upgrade request." default:"10s"`
-	MaxMessage      int64         `help:"Largest message a client may send, in bytes." default:"1048576"`
-	MessageRate     int           `help:"Frames a client may send per second; 0 is no limit." default:"0"`
-	HardLimit       int           `help:"Bytes that may wait for a client before it is cut." default:"4194304"`
-	Deflate         bool          `help:"Accept permessage-deflate." default:"true" negatable:""`
-	AllowedOrigins  []string      `help:"Origins browsers may connect from; none is the same host only, * is any."`
-	MaxConnections  int           `help:"Clients at the same time; 0 is what descriptors allow."`
-	Profile         string        `help:"Record a profile of the whole run: cpu, mem, mutex, block or trace." enum:",cpu,mem,mutex,block,trace" default:""`
-	ProfileDir      string        `help:"Folder for the profile." default:"."`
-}
+type serveCmd struct{ config.Config }
 
 // Run serves until SIGTERM or SIGINT.
 func (s *serveCmd) Run() error {
-	if !s.Dev {
-		return errors.New("serve: nothing to serve: this version has the built-in routes of --dev only, add --dev to try them")
-	}
-	if err := s.check(); err != nil {
-		return err
+	if problems := s.Problems(); len(problems) > 0 {
+		return refusal("serve", problems)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	log, err := newLogger(&s.Config, os.Stderr)
+	if err != nil {
+		return err
+	}
 	slog.SetDefault(log)
 	defer startProfile(s.Profile, s.ProfileDir)()
 
-	srv, err := conn.New(s.options(log))
+	p, err := s.start(log)
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return fmt.Errorf("serve: %w", errors.Join(err, p.stop(canceled())))
 	}
-	internal, err := serveInternal(s.InternalAddress, srv)
-	if err != nil {
-		return errors.Join(err, srv.Shutdown(canceled()))
-	}
-	defer internal.Close()
-	addr, err := srv.Listen(s.Address)
-	if err != nil {
-		return errors.Join(fmt.Errorf("serve: %w", err), srv.Shutdown(canceled()))
-	}
-	s.logStart(log, srv)
-	go giveMemoryBack(ctx, srv)
-	fmt.Printf("ready address=%s internal=%s page=http://%s/\n", addr, internal.addr, addr)
+	go giveMemoryBack(ctx, p.server)
+	fmt.Printf("ready address=%s internal=%s %spage=http://%s/\n", p.address, p.internal.addr, p.madeUpKey, p.address)
 
 	<-ctx.Done()
 	stop() // a second signal kills
-	log.Info("stopping", "connections", srv.Stats().Open)
+	log.Info("stopping", "connections", p.server.Stats().Open)
 	end, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
-	if err := srv.Shutdown(end); err != nil {
+	if err := p.stop(end); err != nil {
 		log.Warn("some clients had to be cut", "error", err)
 	}
 	log.Info("stopped")
 	return nil
 }
 
-// check refuses values by the name of their flag.
-func (s *serveCmd) check() error {
-	const rateMax = 16_000 // see conn.Options.MessageRate
-	for _, c := range []struct {
-		bad  bool
-		text string
-	}{
-		{s.MaxMessage <= 0, fmt.Sprintf("--max-message is %d, must be above 0 bytes", s.MaxMessage)},
-		{s.HardLimit <= 0, fmt.Sprintf("--hard-limit is %d, must be above 0 bytes", s.HardLimit)},
-		{s.PingInterval <= 0, fmt.Sprintf("--ping-interval is %v, must be above 0", s.PingInterval)},
-		{s.PongTimeout <= 0, fmt.Sprintf("--pong-timeout is %v, must be above 0", s.PongTimeout)},
-		{s.HandshakeTime <= 0, fmt.Sprintf("--handshake-timeout is %v, must be above 0", s.HandshakeTime)},
-		{s.Loops < 0 || s.Loops > 256, fmt.Sprintf("--loops is %d, must be 0 (one for two cores) to 256", s.Loops)},
-		{s.Workers < 0, fmt.Sprintf("--workers is %d, must be 0 (256 per core) or more", s.Workers)},
-		{s.MessageRate < 0 || s.MessageRate > rateMax, fmt.Sprintf("--message-rate is %d, must be 0 (no limit) to %d", s.MessageRate, rateMax)},
-		{s.SendBuffer < 0, fmt.Sprintf("--send-buffer is %d, must be 0 (the kernel's choice) or more bytes", s.SendBuffer)},
-		{s.ReceiveBuffer < 0, fmt.Sprintf("--receive-buffer is %d, must be 0 (the kernel's choice) or more bytes", s.ReceiveBuffer)},
-		{s.MaxConnections < 0, fmt.Sprintf("--max-connections is %d, must be 0 (what descriptors allow) or more", s.MaxConnections)},
-	} {
-		if c.bad {
-			return errors.New("serve: " + c.text)
-		}
+// refusal says all that is wrong.
+func refusal(command string, problems []error) error {
+	if len(problems) == 1 {
+		return fmt.Errorf("%s: %w", command, problems[0])
 	}
-	return nil
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = "  " + p.Error()
+	}
+	return fmt.Errorf("%s: %d problems:\n%s", command, len(problems), strings.Join(lines, "\n"))
 }
 
-// room is how many clients the descriptors allow besides what the process itself
-// needs for listeners, loops, files and the internal address.
-func room() int {
-	const own = 64
-	limit, err := poller.DescriptorLimit()
-	if err != nil || limit > 1<<30 {
-		return 0
-	}
-	return max(1, int(limit)-own)
+// process is all that runs. What could not be started is nil.
+type process struct {
+	verifier *auth.Verifier
+	node     *gateway.Node
+	server   *conn.Server
+	internal *internalServer
+
+	address   string
+	madeUpKey string // as the ready line has it
+	up        atomic.Bool
 }
 
-func (s *serveCmd) options(log *slog.Logger) conn.Options {
-	d := newDev()
-	return conn.Options{
-		Poller: poller.Options{
-			Loops:         s.Loops,
-			SendBuffer:    s.SendBuffer,
-			ReceiveBuffer: s.ReceiveBuffer,
-			NoIOUring:     s.NoIOUring,
-			MaxConns:      cmp.Or(s.MaxConnections, room()),
-		},
-		Routes:           d.routes(),
-		HTTP:             d.page,
-		AllowedOrigins:   s.AllowedOrigins,
-		MaxMessage:       s.MaxMessage,
-		NoDeflate:        !s.Deflate,
-		HardLimit:        s.HardLimit,
-		PingInterval:     s.PingInterval,
-		PongTimeout:      s.PongTimeout,
-		HandshakeTimeout: s.HandshakeTime,
-		MessageRate:      s.MessageRate,
-		Workers:          s.Workers,
-		Logger:           log,
+// start starts everything. What it returns must be stopped also after an error.
+func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
+	p = &process{}
+	if p.node, p.verifier, err = newNode(s.Gateway(), s.Auth(), log); err != nil {
+		return p, err
 	}
+	o := connOptions(&s.Config, log)
+	o.Routes = []*conn.Route{p.node.Route()}
+	if s.Dev {
+		d := newDev()
+		o.Routes, o.HTTP = append(o.Routes, d.routes()...), d.page
+	}
+	if p.server, err = conn.New(o); err != nil {
+		return p, err
+	}
+	p.node.Start(p.server)
+	keys := s.APIKey
+	if s.Dev && len(keys) == 0 {
+		keys = []string{rand.Text()}
+		p.madeUpKey = "api_key=" + keys[0] + " "
+	}
+	if p.internal, err = serveInternal(s.InternalAddress, p, keys); err != nil {
+		return p, err
+	}
+	addr, err := p.server.Listen(s.Address)
+	if err != nil {
+		return p, err
+	}
+	p.address = addr.String()
+	p.up.Store(true)
+	s.logStart(log, p.server, len(keys) > 0)
+	return p, nil
 }
 
-// logStart tells what this process can hold.
-func (s *serveCmd) logStart(log *slog.Logger, srv *conn.Server) {
+// stop ends everything in the order in which nothing is lost: clients are told to
+// come back elsewhere, then their connections end, then the broker.
+func (p *process) stop(ctx context.Context) (err error) {
+	p.up.Store(false)
+	if p.server != nil {
+		p.node.Drain()
+		err = p.server.Shutdown(ctx)
+	}
+	if p.node != nil {
+		err = errors.Join(err, p.node.Shutdown(ctx))
+	}
+	if p.verifier != nil {
+		p.verifier.Close()
+	}
+	if p.internal != nil {
+		p.internal.Close()
+	}
+	return err
+}
+
+// ready tells what keeps clients from being served, if anything does.
+func (p *process) ready() error {
+	if !p.up.Load() {
+		return errors.New("starting or stopping")
+	}
+	return p.node.Ready()
+}
+
+// logStart tells what this process can hold, and what about it is unsafe.
+func (s *serveCmd) logStart(log *slog.Logger, srv *conn.Server, api bool) {
 	limit, err := poller.DescriptorLimit()
 	if err != nil {
 		log.Warn("descriptor limit is unknown", "error", err)
@@ -160,6 +160,23 @@ func (s *serveCmd) logStart(log *slog.Logger, srv *conn.Server) {
 		"descriptor_limit", limit, "clients_at_most", clients, "kernel_memory_for_that_many_mb", clients*kernelPerConn>>20)
 	if clients < 100_000 {
 		log.Info("raise the descriptor limit for more clients, see docs/tuning.md", "now", limit)
+	}
+	switch b := s.Broker(); {
+	case b.Memory:
+		log.Info("publications are kept in memory and gone with the process; --data keeps them")
+	case len(b.URLs) > 0:
+		log.Info("publications are kept in a NATS cluster", "prefix", b.Prefix, "replicas", b.Replicas)
+	default:
+		log.Info("publications are kept on disk", "dir", b.Dir, "sync_always", b.SyncAlways)
+	}
+	switch {
+	case s.Insecure:
+		log.Warn("--insecure lets every client do everything")
+	case s.Dev:
+		log.Info("--dev lets everyone in")
+	}
+	if !api {
+		log.Info("the server API refuses everyone; --api-key gives it a key")
 	}
 }
 

@@ -154,7 +154,7 @@ func TestPage(t *testing.T) {
 }
 
 // ask makes a plain HTTP request to the clients' address.
-func (g *gateway) ask(method, path string) (status int, h http.Header, body []byte) {
+func (g *instance) ask(method, path string) (status int, h http.Header, body []byte) {
 	g.t.Helper()
 	c := g.tcp(method + " " + path + " HTTP/1.1\r\nHost: " + g.address + "\r\n\r\n")
 	defer c.conn.Close()

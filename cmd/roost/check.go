@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"roost/conn"
+	"roost/internal/config"
+)
+
+type checkCmd struct{ config.Config }
+
+// Run makes all that serve would make from the configuration, but for what others
+// would notice: it does not listen, and keeps its data in memory.
+func (c *checkCmd) Run() error {
+	problems := c.Problems()
+	if len(problems) == 0 {
+		if err := c.provision(); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if len(problems) > 0 {
+		return refusal("check", problems)
+	}
+	_, err := fmt.Println("the configuration is good")
+	return err
+}
+
+func (c *checkCmd) provision() error {
+	log := slog.New(slog.DiscardHandler)
+	o := c.Gateway()
+	o.Broker.URLs, o.Broker.Dir, o.Broker.Memory, o.Broker.Replicas = nil, "", true, 1
+	node, verifier, err := newNode(o, c.Auth(), log)
+	if err != nil {
+		return err
+	}
+	if verifier != nil {
+		defer verifier.Close()
+	}
+	co := connOptions(&c.Config, log)
+	co.Routes = []*conn.Route{node.Route()}
+	server, err := conn.New(co)
+	if err != nil {
+		return errors.Join(err, node.Shutdown(context.Background()))
+	}
+	node.Start(server)
+	return errors.Join(server.Shutdown(canceled()), node.Shutdown(context.Background()))
+}

@@ -1,0 +1,220 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"go.yaml.in/yaml/v3"
+
+	"roost/gateway"
+)
+
+// channelsKey is the part of the file that is no flag.
+const channelsKey = "channels"
+
+// BeforeResolve reads the file, if there is one, and the channels of the environment,
+// and gives kong the values of the flags. What is wrong in them is kept for Problems,
+// so that all of it is told at once.
+func (c *Config) BeforeResolve(k *kong.Context) error {
+	flags := map[string]*kong.Flag{}
+	for _, f := range k.Flags() {
+		flags[f.Name] = f
+	}
+	path, _ := k.FlagValue(flags["config"]).(string)
+	if path != "" {
+		f := file{path: path, flags: flags, values: map[string]any{}}
+		f.read(&c.Channels)
+		c.opened = f.channels
+		c.problems = f.problems
+		k.AddResolver(kong.ResolverFunc(f.resolve))
+	}
+	if text, ok := os.LookupEnv(envName(channelsKey)); ok {
+		f := file{path: envName(channelsKey)}
+		f.block(text, &c.Channels)
+		c.opened = f.channels
+		c.problems = append(c.problems, f.problems...)
+	}
+	return nil
+}
+
+// file is one configuration file while it is read.
+type file struct {
+	path     string
+	flags    map[string]*kong.Flag
+	values   map[string]any // for kong, by flag
+	channels bool           // the block is there
+	problems []error
+}
+
+func (f *file) problem(line int, format string, args ...any) {
+	f.problems = append(f.problems, fmt.Errorf("%s:%d: %s", f.path, line, fmt.Sprintf(format, args...)))
+}
+
+// resolve implements kong.ResolverFunc. kong would let it override the environment.
+func (f *file) resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	for _, name := range flag.Envs {
+		if _, ok := os.LookupEnv(name); ok {
+			return nil, nil
+		}
+	}
+	return f.values[flag.Name], nil
+}
+
+func (f *file) read(channels *gateway.Channels) {
+	b, err := os.ReadFile(f.path)
+	if err != nil {
+		f.problems = append(f.problems, fmt.Errorf("configuration file: %w", err))
+		return
+	}
+	root, ok := f.parse(b)
+	if !ok {
+		return
+	}
+	known := slices.Sorted(maps.Keys(f.flags))
+	known = slices.DeleteFunc(known, func(name string) bool {
+		return name == "help" || name == "config" || f.flags[name].Tag.Has("env")
+	})
+	known = append(known, channelsKey)
+	f.eachKey(root, known, func(key string, value *yaml.Node) {
+		if key == channelsKey {
+			f.decode(value, channels)
+			return
+		}
+		f.flag(f.flags[key], value)
+	})
+}
+
+// block reads channels alone, from the environment. JSON is YAML, too.
+func (f *file) block(text string, channels *gateway.Channels) {
+	if root, ok := f.parse([]byte(text)); ok {
+		*channels = gateway.Channels{}
+		f.decode(root, channels)
+	}
+}
+
+// parse returns the mapping a document holds; false if it is empty or none.
+func (f *file) parse(b []byte) (*yaml.Node, bool) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		f.problems = append(f.problems, fmt.Errorf("%s: %w", f.path, err))
+		return nil, false
+	}
+	if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
+		return nil, false
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		f.problem(root.Line, "must be names with values")
+		return nil, false
+	}
+	return root, true
+}
+
+// eachKey calls use for the keys of a mapping that are known, once each.
+func (f *file) eachKey(m *yaml.Node, known []string, use func(key string, value *yaml.Node)) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		key, value := m.Content[i].Value, m.Content[i+1]
+		line := m.Content[i].Line
+		if value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		switch first, again := seen[key]; {
+		case again:
+			f.problem(line, "%q is there already, in line %d", key, first)
+		case !slices.Contains(known, key):
+			f.problem(line, "unknown name %q%s", key, suggestion(key, known))
+		case value.Tag != "!!null":
+			use(key, value)
+		}
+		seen[key] = line
+	}
+}
+
+// flag keeps a value for kong, if kong will take it.
+func (f *file) flag(flag *kong.Flag, value *yaml.Node) {
+	var v any = value.Value
+	switch {
+	case value.Kind == yaml.ScalarNode:
+		if flag.IsSlice() { // or a comma would part it
+			v = []any{value.Value}
+		}
+	case value.Kind == yaml.SequenceNode && flag.IsSlice():
+		items := []any{}
+		for _, item := range value.Content {
+			if item.Kind != yaml.ScalarNode {
+				f.problem(item.Line, "%s: must be a list of plain values", flag.Name)
+				return
+			}
+			items = append(items, item.Value)
+		}
+		v = items
+	default:
+		f.problem(value.Line, "%s: must be a plain value", flag.Name)
+		return
+	}
+	scratch := reflect.New(flag.Target.Type()).Elem()
+	if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: kong.Scan().PushTyped(v, kong.FlagValueToken)}, scratch); err != nil {
+		f.problem(value.Line, "%s: %v", flag.Name, err)
+		return
+	}
+	if flag.Enum != "" && !flag.EnumMap()[value.Value] {
+		f.problem(value.Line, "%s: %q is none of %s", flag.Name, value.Value, strings.ReplaceAll(strings.Trim(flag.Enum, ","), ",", ", "))
+		return
+	}
+	f.values[flag.Name] = v
+}
+
+// decode reads the block of channels.
+func (f *file) decode(value *yaml.Node, channels *gateway.Channels) {
+	f.channels = true
+	before := len(f.problems)
+	f.inspect(value, reflect.TypeFor[gateway.Channels]())
+	if len(f.problems) > before {
+		return
+	}
+	if err := value.Decode(channels); err != nil {
+		var wrong *yaml.TypeError
+		if !errors.As(err, &wrong) {
+			f.problem(value.Line, "%v", err)
+			return
+		}
+		for _, text := range wrong.Errors { // "line 3: cannot ..."
+			text = strings.TrimPrefix(text, "line ")
+			f.problems = append(f.problems, fmt.Errorf("%s:%s", f.path, text))
+		}
+	}
+}
+
+// inspect looks for keys that the type does not have, and for durations without unit,
+// which YAML would take for nanoseconds.
+func (f *file) inspect(value *yaml.Node, t reflect.Type) {
+	if value.Kind == yaml.AliasNode {
+		value = value.Alias
+	}
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		if value.Tag == "!!int" && value.Value != "0" || value.Tag == "!!float" {
+			f.problem(value.Line, "%s needs a unit, as in %ss", value.Value, value.Value)
+		}
+	case t.Kind() == reflect.Map && value.Kind == yaml.MappingNode:
+		for i := 1; i < len(value.Content); i += 2 {
+			f.inspect(value.Content[i], t.Elem())
+		}
+	case t.Kind() == reflect.Struct && value.Kind == yaml.MappingNode:
+		fields := map[string]reflect.Type{}
+		for i := range t.NumField() {
+			if name := t.Field(i).Tag.Get("yaml"); name != "" {
+				fields[name] = t.Field(i).Type
+			}
+		}
+		f.eachKey(value, slices.Sorted(maps.Keys(fields)), func(key string, v *yaml.Node) { f.inspect(v, fields[key]) })
+	}
+}
