@@ -157,14 +157,14 @@ func TestBeatSlow(t *testing.T) {
 			_ = c.SetReadBuffer(64 << 10)
 			c.raw(text("a"))
 			var began int32
-			eventually(t, "over the soft limit", func() bool {
+			eventually(t, "over the soft limit, or cut", func() bool {
 				var timed int
 				onLoop(t, s.loops[0].loop, func() { timed = len(s.loops[0].soft) })
 				began = m.count.Load()
-				return timed == 1
+				return timed == 1 || s.Stats().Closed["slow_consumer"] == 1
 			})
-			eventually(t, "beats", func() bool { return m.count.Load() >= began+2 })
 			if tc.soft > time.Second {
+				eventually(t, "beats", func() bool { return m.count.Load() >= began+5 })
 				if st := s.Stats(); st.Open != 1 {
 					t.Errorf("closed before its time: %v", st.Closed)
 				}
@@ -201,8 +201,8 @@ func TestBeatOverload(t *testing.T) {
 			receive(t, g.blocked)
 			c := connect(t, addr, "/beat")
 			c.raw(text("a"))
-			eventually(t, "waits", func() bool { return s.Stats().Waiting == 1 })
-			if tc.every < time.Second {
+			if tc.patient == time.Hour {
+				eventually(t, "waits", func() bool { return s.Stats().Waiting == 1 })
 				began := m.count.Load()
 				eventually(t, "beats", func() bool { return m.count.Load() >= began+3 })
 			}
