@@ -10,7 +10,7 @@ import (
 // Bounds on channels that are remembered though nobody here follows them, per shard.
 const (
 	maxIdle  = 256 // that have publications
-	maxEmpty = 64  // that have none
+	maxEmpty = 4   // that have none: reading that again costs little
 )
 
 // shard is a part of the channels.

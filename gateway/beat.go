@@ -101,11 +101,8 @@ func (n *Node) expiry(s *session) (next time.Duration) {
 	return next
 }
 
-// unsubscribePush tells a client that the server ended a subscription.
-func unsubscribePush(ch *hub.Channel, flags hub.Flags, u *client.Unsubscribe) *protocol.Push {
-	p := &protocol.Push{Channel: ch.Name(), Unsubscribe: &protocol.Unsubscribe{Code: u.Code, Reason: u.Reason}}
-	if flags&hub.ByID != 0 {
-		p.Id, p.Channel = ch.ID(), ""
-	}
-	return p
+// unsubscribePush tells a client that the server ended a subscription: by name, as SDKs
+// do not look for the number there.
+func unsubscribePush(ch *hub.Channel, u *client.Unsubscribe) *protocol.Push {
+	return &protocol.Push{Channel: ch.Name(), Unsubscribe: &protocol.Unsubscribe{Code: u.Code, Reason: u.Reason}}
 }

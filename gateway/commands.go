@@ -184,7 +184,7 @@ func (n *Node) unsubscribe(s *session, channel string, u *client.Unsubscribe) {
 	was := false
 	n.onLoop(s.Conn, func() {
 		if flags, was = ch.Leave(&s.Client); was && u != nil {
-			n.push(s, unsubscribePush(ch, flags, u))
+			n.push(s, unsubscribePush(ch, u))
 		}
 	})
 	if !was {

@@ -79,7 +79,8 @@ func (j *joining) ask(r *protocol.SubscribeRequest) {
 	if j.ns.HistorySize > 0 && r.Positioned {
 		j.flags |= hub.Positioned
 	}
-	if r.Flag&flagNumericID != 0 {
+	// Protobuf SDKs compare the number as another type and would drop every push.
+	if r.Flag&flagNumericID != 0 && j.flags&hub.Protobuf == 0 {
 		j.flags |= hub.ByID
 	}
 	if r.Recover && j.flags&recoverable != 0 {

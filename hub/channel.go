@@ -2,6 +2,7 @@ package hub
 
 import (
 	"sync"
+	"unique"
 
 	"roost/conn"
 	"roost/poller"
@@ -18,12 +19,28 @@ type Channel struct {
 	refs int32 // guarded by the lock of the hub's shard
 
 	// Guarded by mu.
-	mu     sync.Mutex
-	known  bool // the position below is
+	mu    sync.Mutex
+	at    place
+	last  *[]byte // data of the latest publication where deltas may be wanted
+	lists []*list // one for each loop with members
+}
+
+// place is a position in few bytes: a node knows few epochs, which many channels share.
+// The zero place is unknown.
+type place struct {
 	offset uint64
-	epoch  string
-	last   []byte  // data of the latest publication where deltas may be wanted
-	lists  []*list // one for each loop with members
+	epoch  unique.Handle[string]
+}
+
+func placeOf(offset uint64, epoch string) place { return place{offset, unique.Make(epoch)} }
+
+func (p place) known() bool { return p != place{} }
+
+func (p place) name() string {
+	if !p.known() {
+		return ""
+	}
+	return p.epoch.Value()
 }
 
 // Name returns the channel's name.
@@ -36,7 +53,7 @@ func (c *Channel) ID() int64 { return c.id }
 func (c *Channel) Position() (offset uint64, epoch string, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.offset, c.epoch, c.known
+	return c.at.offset, c.at.name(), c.at.known()
 }
 
 // list is the members of a channel on one loop. Only that loop's goroutine uses it.
@@ -45,11 +62,12 @@ type list struct {
 	loop    *poller.Loop
 	members []member
 
-	// Position of the latest publication whose delivery has begun.
-	known  bool
-	offset uint64
-	epoch  string
+	at      place // of the latest publication whose delivery has begun
+	*during       // nil while the list is at rest, as most are most of the time
+}
 
+// during is what a list needs while something is under way.
+type during struct {
 	// What was delivered while subscribers read the history: they get it from here.
 	waiting int
 	recent  []*Frame
@@ -58,6 +76,14 @@ type list struct {
 	// those behind came later than it.
 	queue    []*Frame
 	from, to int
+}
+
+// work returns what is under way, to add to it.
+func (x *list) work() *during {
+	if x.during == nil {
+		x.during = new(during)
+	}
+	return x.during
 }
 
 type member struct {
@@ -77,14 +103,23 @@ func (c *Channel) on(l *poller.Loop, create bool) *list {
 	if !create {
 		return nil
 	}
-	x := &list{ch: c, loop: l, known: c.known, offset: c.offset, epoch: c.epoch}
+	x := &list{ch: c, loop: l, at: c.at}
+	if c.lists == nil {
+		c.lists = make([]*list, 0, 1)
+	}
 	c.lists = append(c.lists, x)
 	return x
 }
 
-// tidy gives an empty list up.
+// tidy gives up what is not needed any more, the list itself if it is empty.
 func (x *list) tidy() {
-	if len(x.members) > 0 || x.waiting > 0 || len(x.queue) > 0 {
+	if x.during != nil {
+		if x.waiting > 0 || len(x.queue) > 0 {
+			return
+		}
+		x.during = nil
+	}
+	if len(x.members) > 0 {
 		return
 	}
 	c := x.ch
@@ -106,13 +141,12 @@ const recentMax = 4096
 
 // Wait begins to keep what is delivered on the loop, for a subscriber that now reads
 // the history and will call Join or Quit. Loop goroutine only.
-func (c *Channel) Wait(l *poller.Loop) { c.on(l, true).waiting++ }
+func (c *Channel) Wait(l *poller.Loop) { c.on(l, true).work().waiting++ }
 
 // Quit ends Wait without joining. Loop goroutine only.
 func (c *Channel) Quit(l *poller.Loop) {
 	if x := c.on(l, false); x != nil {
 		x.quit()
-		x.tidy()
 	}
 }
 
@@ -121,6 +155,7 @@ func (x *list) quit() {
 	if x.waiting == 0 {
 		x.recent = nil
 	}
+	x.tidy()
 }
 
 // Joined is what Join says.
@@ -142,21 +177,20 @@ func (c *Channel) Join(cl *Client, flags Flags, history *Position) (j Joined, ok
 	l := cl.Conn.Loop()
 	x := c.on(l, true)
 	if history != nil {
-		if j, ok = x.bridge(history); !ok {
-			x.quit()
-			x.tidy()
-			return j, false
-		}
-		x.quit()
-	} else if flags&Positioned != 0 && !x.known {
-		x.tidy()
-		return j, false
+		j, ok = x.bridge(history)
+		defer x.quit()
 	} else {
-		j.Offset, j.Epoch = x.offset, x.epoch
+		j, ok = Joined{Offset: x.at.offset, Epoch: x.at.name()}, flags&Positioned == 0 || x.at.known()
+		defer x.tidy()
+	}
+	if !ok {
+		return j, false
 	}
 	if !cl.settle(c, uint32(len(x.members))) { // given up meanwhile
-		x.tidy()
 		return j, true
+	}
+	if x.members == nil {
+		x.members = make([]member, 0, 1)
 	}
 	x.members = append(x.members, member{conn: cl.Conn.Handle(), flags: flags})
 	c.hub.Subscriptions.Add(1)
@@ -172,27 +206,28 @@ type Position struct {
 // bridge finds what lies between a position read from the history and what this loop
 // delivers next.
 func (x *list) bridge(h *Position) (j Joined, ok bool) {
-	if !x.known {
+	want := placeOf(h.Offset, h.Epoch)
+	if !x.at.known() {
 		c := x.ch
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.known && (c.epoch != h.Epoch || c.offset > h.Offset) {
+		if c.at.known() && (c.at.epoch != want.epoch || c.at.offset > want.offset) {
 			return j, false // somebody knew better; this loop has not delivered that
 		}
-		if !c.known {
-			c.known, c.offset, c.epoch = true, h.Offset, h.Epoch
+		if !c.at.known() {
+			c.at = want
 		}
-		x.known, x.offset, x.epoch = true, h.Offset, h.Epoch
+		x.at = want
 	}
-	j.Offset, j.Epoch = x.offset, x.epoch
-	if x.epoch != h.Epoch {
+	j.Offset, j.Epoch = x.at.offset, x.at.name()
+	if x.at.epoch != want.epoch {
 		return j, false
 	}
-	if h.Offset >= x.offset {
+	if want.offset >= x.at.offset {
 		return j, true
 	}
 	for i, f := range x.recent {
-		if f.Offset == h.Offset+1 {
+		if f.Offset == want.offset+1 {
 			j.Between = x.recent[i:]
 			return j, true
 		}
@@ -222,8 +257,12 @@ func (c *Channel) Leave(cl *Client) (flags Flags, was bool) {
 // by the delivery at hand, not served yet, or come later than it.
 func (x *list) remove(i int) {
 	n := len(x.members)
-	for _, end := range []*int{&x.from, &x.to, &n} {
-		if i >= *end {
+	ends := [3]*int{2: &n}
+	if x.during != nil {
+		ends[0], ends[1] = &x.from, &x.to
+	}
+	for _, end := range ends {
+		if end == nil || i >= *end {
 			continue
 		}
 		*end--

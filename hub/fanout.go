@@ -26,18 +26,24 @@ func (h *Hub) Publish(c *Channel, offset uint64, epoch string, keep []byte, fram
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if offset > 0 {
+		next := placeOf(offset, epoch)
 		switch {
-		case !c.known:
-		case c.epoch == epoch && offset <= c.offset:
+		case !c.at.known():
+		case c.at.epoch == next.epoch && offset <= c.at.offset:
 			return Known
-		case c.epoch != epoch && offset == 1 && c.offset == 0, c.epoch == epoch && offset == c.offset+1:
+		case c.at.epoch != next.epoch && offset == 1 && c.at.offset == 0, c.at.epoch == next.epoch && offset == c.at.offset+1:
 		default:
 			return Gap
 		}
-		c.known, c.offset, c.epoch = true, offset, epoch
+		c.at = next
 	}
-	before := c.last
-	c.last = keep
+	var before []byte
+	if c.last != nil {
+		before, c.last = *c.last, nil
+	}
+	if keep != nil {
+		c.last = &keep
+	}
 	if len(c.lists) == 0 {
 		return Nobody
 	}
@@ -65,14 +71,17 @@ func (h *Hub) Tell(c *Channel, f *Frame) {
 func (h *Hub) Reset(c *Channel) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known, c.offset, c.epoch, c.last = false, 0, "", nil
+	c.at, c.last = place{}, nil
 	for _, x := range c.lists {
 		x.loop.Post(x.lost)
 	}
 }
 
 func (x *list) lost() {
-	x.known, x.offset, x.epoch, x.recent = false, 0, "", nil
+	x.at = place{}
+	if x.during != nil {
+		x.recent = nil
+	}
 	for _, m := range append([]member(nil), x.members...) {
 		if m.flags&Positioned == 0 {
 			continue
@@ -85,8 +94,9 @@ func (x *list) lost() {
 
 // deliver begins with f, or puts it behind what is being delivered.
 func (x *list) deliver(f *Frame) {
-	x.queue = append(x.queue, f)
-	if len(x.queue) == 1 && x.begin() {
+	w := x.work()
+	w.queue = append(w.queue, f)
+	if len(w.queue) == 1 && x.begin() {
 		x.step()
 	}
 }
@@ -95,7 +105,7 @@ func (x *list) deliver(f *Frame) {
 func (x *list) begin() bool {
 	for len(x.queue) > 0 {
 		f := x.queue[0]
-		if f.Offset == 0 || !x.known || f.Epoch != x.epoch || f.Offset > x.offset {
+		if f.Offset == 0 || f.Offset > x.at.offset || placeOf(f.Offset, f.Epoch).epoch != x.at.epoch {
 			x.note(f)
 			x.from, x.to = 0, len(x.members)
 			return true
@@ -120,7 +130,7 @@ func (x *list) note(f *Frame) {
 	if f.Offset == 0 {
 		return
 	}
-	x.known, x.offset, x.epoch = true, f.Offset, f.Epoch
+	x.at = placeOf(f.Offset, f.Epoch)
 	if x.waiting > 0 {
 		if len(x.recent) == recentMax {
 			x.recent = nil // who waits that long reads again
@@ -151,7 +161,7 @@ func (x *list) step() {
 }
 
 func (x *list) again() {
-	if len(x.queue) > 0 {
+	if x.during != nil && len(x.queue) > 0 {
 		x.step()
 	}
 }

@@ -211,7 +211,7 @@ func TestRemoveKeepsParts(t *testing.T) {
 			for i := range 9 {
 				h := newHub(nil)
 				ch := h.Acquire("c")
-				x := &list{ch: ch, loop: all[0].Conn.Loop(), from: from, to: to}
+				x := &list{ch: ch, loop: all[0].Conn.Loop(), during: &during{from: from, to: to}}
 				for at, p := range all {
 					p.subs = []sub{{ch: ch, at: uint32(at), flags: live}}
 					x.members = append(x.members, member{conn: p.Conn.Handle()})
