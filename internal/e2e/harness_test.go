@@ -145,6 +145,18 @@ func (p *process) await() (string, error) {
 type gateway struct {
 	*process
 	address, internal string
+	flags             []string
+}
+
+// again starts the gateway once more, after it was killed.
+func (g *gateway) again(t testing.TB) *gateway {
+	t.Helper()
+	next, err := launchAt(g.address, g.internal, g.flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.endWith(t)
+	return next
 }
 
 // launch starts a gateway with a configuration in YAML.
@@ -159,7 +171,12 @@ func launch(config string, flags ...string) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"serve", "--config", f.Name(), "--address", "127.0.0.1:0", "--internal-address", "127.0.0.1:0"}, flags...)
+	return launchAt("127.0.0.1:0", "127.0.0.1:0", append([]string{"--config", f.Name()}, flags...))
+}
+
+// launchAt starts a gateway where another was.
+func launchAt(address, internal string, flags []string) (*gateway, error) {
+	args := append([]string{"serve", "--address", address, "--internal-address", internal}, flags...)
 	cmd := exec.Command(roost, args...)
 	cmd.Env = append(os.Environ(), "ROOST_API_KEY="+apiKey)
 	p, err := run(cmd)
@@ -171,7 +188,7 @@ func launch(config string, flags ...string) (*gateway, error) {
 		p.kill()
 		return nil, err
 	}
-	g := &gateway{process: p}
+	g := &gateway{process: p, flags: flags}
 	for _, field := range strings.Fields(line) {
 		switch name, value, _ := strings.Cut(field, "="); name {
 		case "address":
@@ -190,13 +207,17 @@ func start(t testing.TB, config string, flags ...string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.endWith(t)
+	return g
+}
+
+func (g *gateway) endWith(t testing.TB) {
 	t.Cleanup(func() {
 		g.kill()
 		if t.Failed() {
 			t.Logf("the gateway's log:\n%s", tail(g.log.String(), 8<<10))
 		}
 	})
-	return g
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
