@@ -28,7 +28,7 @@ func serveInternal(address string, p *process, keys []string) (*internalServer, 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
 		collectors.NewGoCollector(),
-		&metrics{srv: p.server})
+		&metrics{p.server, p.node})
 	registerProcess(reg)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

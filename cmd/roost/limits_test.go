@@ -64,12 +64,13 @@ func TestRefusedCommandLines(t *testing.T) {
 		code int
 		want []string // in what it prints
 	}{
-		"nothing to serve":           {[]string{"serve", "--address", "127.0.0.1:0", "--internal-address", "127.0.0.1:0"}, 1, []string{"nothing to serve", "add --dev"}},
-		"no message":                 {onFreePorts("--max-message", "0"), 1, []string{"--max-message", "above 0"}},
-		"no queue":                   {onFreePorts("--hard-limit", "0"), 1, []string{"--hard-limit", "above 0"}},
-		"no ping interval":           {onFreePorts("--ping-interval", "0s"), 1, []string{"--ping-interval", "above 0"}},
-		"no pong timeout":            {onFreePorts("--pong-timeout=-1s"), 1, []string{"--pong-timeout", "above 0"}},
-		"no handshake timeout":       {onFreePorts("--handshake-timeout", "0s"), 1, []string{"--handshake-timeout", "above 0"}},
+		"nothing to serve": {[]string{"serve", "--address", "127.0.0.1:0", "--internal-address", "127.0.0.1:0"}, 1,
+			[]string{"2 problems", "no client could connect", "ROOST_HMAC_SECRET_KEY", "--jwks-url", "--dev to try", "no place for data", "--data DIR"}},
+		"less than nothing":          {onFreePorts("--max-message=-1"), 1, []string{"--max-message", "0 (the default) or more"}},
+		"less than no queue":         {onFreePorts("--hard-limit=-1"), 1, []string{"--hard-limit", "0 (the default) or more"}},
+		"no ping interval":           {onFreePorts("--ping-interval", "0s"), 1, []string{"--ping-interval", "at least 100ms"}},
+		"no pong timeout":            {onFreePorts("--pong-timeout=-1s"), 1, []string{"--pong-timeout", "at least 100ms"}},
+		"no handshake timeout":       {onFreePorts("--handshake-timeout", "0s"), 1, []string{"--handshake-timeout", "at least 100ms"}},
 		"no such number of loops":    {onFreePorts("--loops=-1"), 1, []string{"--loops", "0 (one for two cores) to 256"}},
 		"rate beyond what is kept":   {onFreePorts("--message-rate=99999"), 1, []string{"--message-rate", "16000"}},
 		"negative workers":           {onFreePorts("--workers=-5"), 1, []string{"--workers"}},
@@ -80,7 +81,7 @@ func TestRefusedCommandLines(t *testing.T) {
 		"address in use":             {onFreePorts("--address", inUse), 1, []string{inUse, "address already in use"}},
 		"internal address in use":    {onFreePorts("--internal-address", inUse), 1, []string{"internal address", inUse, "address already in use"}},
 		"address without port":       {onFreePorts("--address", "localhost"), 1, []string{`"localhost"`, "missing port"}},
-		"internal address, bad port": {onFreePorts("--internal-address", "127.0.0.1:99999"), 1, []string{"internal address", "127.0.0.1:99999", "invalid port"}},
+		"internal address, bad port": {onFreePorts("--internal-address", "127.0.0.1:99999"), 1, []string{"--internal-address", "127.0.0.1:99999", "invalid port"}},
 		"profile into a file":        {onFreePorts("--profile", "cpu", "--profile-dir", file), 1, []string{file, "not a directory"}},
 		"unknown profile":            {onFreePorts("--profile", "heap"), usageError, []string{"--profile must be one of", `"mutex"`, `got "heap"`}},
 		"unknown flag":               {onFreePorts("--no-such-flag"), usageError, []string{"unknown flag --no-such-flag"}},

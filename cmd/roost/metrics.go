@@ -1,17 +1,37 @@
 package main
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"roost/broker"
 	"roost/conn"
+	"roost/gateway"
 	"roost/poller"
 )
 
-// metrics turns the server's figures into Prometheus metrics when it is asked.
-type metrics struct{ srv *conn.Server }
+// metrics turns the figures of server and node into Prometheus metrics when it is asked.
+type metrics struct {
+	srv  *conn.Server
+	node *gateway.Node
+}
+
+// metric is one of them as docs/metrics.md has it.
+type metric struct {
+	name, help string
+	labels     []string
+	desc       *prometheus.Desc
+}
+
+// described are all metrics of ours.
+var described []metric
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("roost_"+name, help, labels, nil)
+	name = "roost_" + name
+	d := prometheus.NewDesc(name, help, labels, nil)
+	described = append(described, metric{name, help, labels, d})
+	return d
 }
 
 var (
@@ -22,16 +42,45 @@ var (
 	descRefused     = desc("sockets_refused_total", "Client sockets closed at once for want of room.")
 	descAcceptErr   = desc("accept_pauses_total", "Times accepting paused after an error such as EMFILE.")
 	descUpgrades    = desc("upgrades_total", "Upgrades confirmed.")
-	descMessages    = desc("messages_total", "Messages by direction.", "direction")
-	descBytes       = desc("bytes_total", "Bytes on client sockets by direction.", "direction")
-	descSyscalls    = desc("io_operations_total", "Reads, sends and io_uring enters.", "kind")
-	descBlocked     = desc("sockets_blocked_total", "Times a client's socket took no more.")
-	descPings       = desc("pings_total", "Pings sent.")
-	descClosed      = desc("closed_total", "Client sockets closed by reason.", "reason")
-	descProtocol    = desc("protocol_errors_total", "Connections failed by what the client sent.", "kind")
+	descMessages    = desc("messages_total", "WebSocket messages by direction (in, out).", "direction")
+	descBytes       = desc("bytes_total", "Bytes on client sockets by direction (in, out).", "direction")
+	descSyscalls    = desc("io_operations_total", "Reads, sends and io_uring enters (read, send, enter).", "kind")
+	descBlocked     = desc("sockets_blocked_total", "Times a client's socket took no more, so that output had to wait.")
+	descNativePings = desc("pings_total", "WebSocket ping frames sent.")
+	descClosed      = desc("closed_total", "Client sockets closed by reason; slow_consumer are those that read too slowly.", "reason")
+	descProtocol    = desc("protocol_errors_total", "Connections failed by WebSocket frames that break its protocol, by kind.", "kind")
 	descHandshake   = desc("handshake_errors_total", "Upgrades refused by cause.", "kind")
 	descWorkers     = desc("workers_busy", "Goroutines of the worker pool that run.")
-	descWaiting     = desc("workers_waiting", "Connections that wait for a worker.")
+	descWaiting     = desc("workers_waiting", "Connections whose messages wait for a worker.")
+
+	descClients       = desc("clients", "Clients of the client protocol now, after their connect command.")
+	descTransports    = desc("client_connections", "Connections of the client protocol now, with and without a connect command.")
+	descUsers         = desc("users", "Clients with an identity now.")
+	descChannels      = desc("channels", "Channels with subscribers on this node now.")
+	descSubscriptions = desc("subscriptions", "Subscriptions of this node's clients now.")
+	descConnects      = desc("connects_total", "Connect commands that succeeded.")
+	descPublications  = desc("publications_total", "Publications by this node's clients and server API.")
+	descReceived      = desc("publications_received_total", "Publications with subscribers on this node.")
+	descDeliveries    = desc("deliveries_total", "Publications, joins and leaves sent, once for each subscriber.")
+	descPushes        = desc("pushes_total", "Other pushes, each to one client.")
+	descPings         = desc("client_pings_total", "Pings of the client protocol sent.")
+	descGaps          = desc("gaps_total", "Channels whose subscribers had to start over, since publications may have been missed.")
+	descCommands      = desc("commands_total", "Commands of clients by kind.", "kind")
+	descErrors        = desc("command_errors_total", "Commands answered with an error, by its code.", "code")
+	descDisconnects   = desc("disconnects_total", "Clients disconnected by this node, by the code they were told.", "code")
+	descCloses        = desc("closes_total", "Connections of the client protocol that ended, by the code of the close.", "code")
+	descTokens        = desc("tokens_refused_total", "Tokens refused, by why.", "reason")
+
+	descBrokerPublishes  = desc("broker_publish_seconds", "Time until NATS confirmed a publication (histogram).")
+	descBrokerFailures   = desc("broker_publish_failures_total", "Publications that NATS did not confirm.")
+	descBrokerDeliveries = desc("broker_deliveries_total", "Publications that came from NATS for channels followed here.")
+	descBrokerReconnects = desc("broker_reconnects_total", "Times the connection to NATS was made again.")
+	descBrokerDropped    = desc("broker_dropped_total", "Times live messages may have been dropped on the way in.")
+	descBrokerGaps       = desc("broker_gaps_total", "Channels whose continuity had to be given up.")
+	descBrokerRepairs    = desc("broker_repairs_total", "Gaps closed by reading the history.")
+	descBrokerReads      = desc("broker_history_reads_total", "Reads of history by where from (memory, stream).", "from")
+	descBrokerTail       = desc("broker_tail_bytes", "Recent publications in memory now, in bytes.")
+	descBrokerUp         = desc("broker_up", "1 while NATS can be reached, else 0.")
 )
 
 // Describe implements prometheus.Collector.
@@ -39,39 +88,102 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCo
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	st := m.srv.Stats()
-	gauge := func(d *prometheus.Desc, v int64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	out := samples(ch)
+	out.server(m.srv.Stats())
+	st := m.node.Stats()
+	out.node(st)
+	out.broker(st.Broker)
+	up := int64(1)
+	if m.node.Broker().Ready() != nil {
+		up = 0
 	}
-	count := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	out.gauge(descBrokerUp, up)
+}
+
+// samples is where one scrape goes.
+type samples chan<- prometheus.Metric
+
+func (s samples) gauge(d *prometheus.Desc, v int64) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+}
+
+func (s samples) count(d *prometheus.Desc, v uint64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func (s samples) byLabel(d *prometheus.Desc, counts map[string]uint64) {
+	for label, n := range counts {
+		s.count(d, n, label)
 	}
-	byLabel := func(d *prometheus.Desc, counts map[string]uint64) {
-		for label, n := range counts {
-			count(d, n, label)
-		}
+}
+
+func (s samples) byCode(d *prometheus.Desc, counts map[uint32]uint64) {
+	for code, n := range counts {
+		s.count(d, n, strconv.FormatUint(uint64(code), 10))
 	}
-	gauge(descConnections, st.Open)
-	gauge(descSockets, st.Poller.Open)
+}
+
+func (s samples) server(st conn.Stats) {
+	s.gauge(descConnections, st.Open)
+	s.gauge(descSockets, st.Poller.Open)
 	if limit, err := poller.DescriptorLimit(); err == nil {
-		gauge(descLimit, int64(limit))
+		s.gauge(descLimit, int64(limit))
 	}
-	gauge(descWorkers, int64(st.WorkersBusy))
-	gauge(descWaiting, int64(st.Waiting))
-	count(descAccepted, st.Poller.Opened)
-	count(descRefused, st.Poller.Refused)
-	count(descAcceptErr, st.Poller.AcceptErrors)
-	count(descUpgrades, st.Upgrades)
-	count(descMessages, st.MessagesIn, "in")
-	count(descMessages, st.MessagesOut, "out")
-	count(descBytes, st.Poller.BytesIn, "in")
-	count(descBytes, st.Poller.BytesOut, "out")
-	count(descSyscalls, st.Poller.Reads, "read")
-	count(descSyscalls, st.Poller.Sends, "send")
-	count(descSyscalls, st.Poller.Enters, "enter")
-	count(descBlocked, st.Poller.Blocked)
-	count(descPings, st.Pings)
-	byLabel(descClosed, st.Closed)
-	byLabel(descProtocol, st.ProtocolErrors)
-	byLabel(descHandshake, st.HandshakeErrors)
+	s.gauge(descWorkers, int64(st.WorkersBusy))
+	s.gauge(descWaiting, int64(st.Waiting))
+	s.count(descAccepted, st.Poller.Opened)
+	s.count(descRefused, st.Poller.Refused)
+	s.count(descAcceptErr, st.Poller.AcceptErrors)
+	s.count(descUpgrades, st.Upgrades)
+	s.count(descMessages, st.MessagesIn, "in")
+	s.count(descMessages, st.MessagesOut, "out")
+	s.count(descBytes, st.Poller.BytesIn, "in")
+	s.count(descBytes, st.Poller.BytesOut, "out")
+	s.count(descSyscalls, st.Poller.Reads, "read")
+	s.count(descSyscalls, st.Poller.Sends, "send")
+	s.count(descSyscalls, st.Poller.Enters, "enter")
+	s.count(descBlocked, st.Poller.Blocked)
+	s.count(descNativePings, st.Pings)
+	s.byLabel(descClosed, st.Closed)
+	s.byLabel(descProtocol, st.ProtocolErrors)
+	s.byLabel(descHandshake, st.HandshakeErrors)
+}
+
+func (s samples) node(st gateway.Stats) {
+	s.gauge(descTransports, st.Transports)
+	s.gauge(descClients, st.Clients)
+	s.gauge(descUsers, st.Users)
+	s.gauge(descChannels, st.Channels)
+	s.gauge(descSubscriptions, st.Subscriptions)
+	s.count(descConnects, st.Connects)
+	s.count(descPublications, st.Publications)
+	s.count(descReceived, st.Received)
+	s.count(descDeliveries, st.Deliveries)
+	s.count(descPushes, st.Pushes)
+	s.count(descPings, st.Pings)
+	s.count(descGaps, st.Gaps)
+	s.byLabel(descCommands, st.Commands)
+	s.byCode(descErrors, st.Errors)
+	s.byCode(descDisconnects, st.Disconnects)
+	s.byCode(descCloses, st.Closes)
+	s.byLabel(descTokens, st.Tokens)
+}
+
+func (s samples) broker(st broker.Stats) {
+	buckets := make(map[float64]uint64, len(broker.LatencyBounds))
+	var below uint64
+	for i, bound := range broker.LatencyBounds {
+		below += st.Latency[i]
+		buckets[bound.Seconds()] = below
+	}
+	s <- prometheus.MustNewConstHistogram(descBrokerPublishes, st.Publishes, st.LatencySum.Seconds(), buckets)
+	s.count(descBrokerFailures, st.Failures)
+	s.count(descBrokerDeliveries, st.Deliveries)
+	s.count(descBrokerReconnects, st.Reconnects)
+	s.count(descBrokerDropped, st.Dropped)
+	s.count(descBrokerGaps, st.Gaps)
+	s.count(descBrokerRepairs, st.Repairs)
+	s.count(descBrokerReads, st.TailHits, "memory")
+	s.count(descBrokerReads, st.Reads, "stream")
+	s.gauge(descBrokerTail, st.TailBytes)
 }

@@ -73,6 +73,10 @@ func (f *file) read(channels *gateway.Channels) {
 		f.problems = append(f.problems, fmt.Errorf("configuration file: %w", err))
 		return
 	}
+	f.parsed(b, channels)
+}
+
+func (f *file) parsed(b []byte, channels *gateway.Channels) {
 	root, ok := f.parse(b)
 	if !ok {
 		return

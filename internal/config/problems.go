@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,10 +20,11 @@ const (
 	maxMessageRate = 16_000 // see conn.Options.MessageRate
 	maxChannelName = 255    // see broker.ErrChannel
 	maxReplicas    = 5
+	minBeat        = 100 * time.Millisecond // what the loops' clocks tell apart
 )
 
 // Problems returns everything that is wrong with the configuration, each by the name
-// of its flag, without changing anything. A JWKS is fetched.
+// of its flag, without changing anything.
 func (c *Config) Problems() []error {
 	all := slices.Concat(c.problems, c.numbers(), c.clients(), c.storage(), c.channels())
 	for _, a := range []struct{ flag, address string }{{"address", c.Address}, {"internal-address", c.InternalAddress}} {
@@ -67,15 +69,14 @@ func (c *Config) numbers() (all []error) {
 		}
 	}
 	for _, d := range []struct {
-		flag  string
-		value time.Duration
-		least time.Duration
+		flag         string
+		value, least time.Duration
 	}{
-		{"ping-interval", c.PingInterval, 1}, {"pong-timeout", c.PongTimeout, 1}, {"handshake-timeout", c.HandshakeTimeout, 1},
-		{"stale-timeout", c.StaleTimeout, 1}, {"expiry-grace", c.ExpiryGrace, 1}, {"jwks-ttl", c.JWKSTTL, 1}, {"leeway", c.Leeway, 0},
+		{"ping-interval", c.PingInterval, minBeat}, {"pong-timeout", c.PongTimeout, minBeat}, {"handshake-timeout", c.HandshakeTimeout, minBeat},
+		{"stale-timeout", c.StaleTimeout, minBeat}, {"expiry-grace", c.ExpiryGrace, minBeat}, {"jwks-ttl", c.JWKSTTL, time.Second}, {"leeway", c.Leeway, 0},
 	} {
 		if d.value < d.least {
-			all = append(all, fmt.Errorf("--%s is %v, must be above 0", d.flag, d.value))
+			all = append(all, fmt.Errorf("--%s is %v, must be at least %v", d.flag, d.value, d.least))
 		}
 	}
 	if c.PongTimeout >= c.PingInterval {
@@ -99,7 +100,7 @@ func (c *Config) clients() (all []error) {
 	}
 	// Each key by itself, so that all that are unusable are named.
 	for _, o := range []auth.Options{{RSAPublicKey: options.RSAPublicKey}, {ECDSAPublicKey: options.ECDSAPublicKey},
-		{Ed25519PublicKey: options.Ed25519PublicKey}, {JWKSURL: options.JWKSURL, JWKSTTL: options.JWKSTTL}} {
+		{Ed25519PublicKey: options.Ed25519PublicKey}} {
 		if !o.Enabled() {
 			continue
 		}
@@ -109,6 +110,9 @@ func (c *Config) clients() (all []error) {
 			continue
 		}
 		v.Close()
+	}
+	if u, err := url.Parse(c.JWKSURL); c.JWKSURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		all = append(all, fmt.Errorf("--jwks-url %q must be http or https", c.JWKSURL))
 	}
 	if slices.Contains(c.APIKey, "") {
 		all = append(all, errors.New("--api-key is empty"))

@@ -1,0 +1,176 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"roost/gateway"
+)
+
+var update = flag.Bool("update", false, "write docs/configuration.md")
+
+const page = "../../docs/configuration.md"
+
+// namespaceHelp says what each option of a namespace does.
+var namespaceHelp = map[string]string{
+	"presence":                      "Tell who follows a channel.",
+	"join-leave":                    "Tell followers who ask for it when others come and go.",
+	"force-join-leave":              "Tell all followers, asked or not.",
+	"history-size":                  "Publications kept per channel, 100000 at most; with `history-ttl`.",
+	"history-ttl":                   "How long they are kept; with `history-size`.",
+	"force-recovery":                "Make every subscription recover what it missed.",
+	"force-positioning":             "Make every subscription notice what it missed.",
+	"recovery-mode":                 "`stream` recovers all that was missed, `cache` the latest only; `stream` by default.",
+	"delta":                         "Let clients ask for fossil deltas.",
+	"tags-filter":                   "Let clients filter publications by tags.",
+	"allow-subscribe-for-client":    "Identified clients may subscribe without a token.",
+	"allow-subscribe-for-anonymous": "Anonymous clients may, too.",
+	"allow-publish-for-client":      "Identified clients may publish.",
+	"allow-publish-for-subscriber":  "Subscribers may publish.",
+	"allow-publish-for-anonymous":   "Anonymous clients may publish.",
+	"allow-presence-for-client":     "Identified clients may ask who is there.",
+	"allow-presence-for-subscriber": "Subscribers may ask who is there.",
+	"allow-presence-for-anonymous":  "Anonymous clients may ask who is there.",
+	"allow-history-for-client":      "Identified clients may read the history.",
+	"allow-history-for-subscriber":  "Subscribers may read the history.",
+	"allow-history-for-anonymous":   "Anonymous clients may read the history.",
+	"allow-user-limited-channels":   "Users named after `#`, as in `chat#ann,bob`, may subscribe to a channel, and nobody else.",
+	"subscriptions-per-channel":     "Subscribers a channel may have on one node; 0 is no limit.",
+	"publish-rate":                  "Publications a client may send per second; 0 is no limit.",
+	"channel-regex":                 "What the name after the namespace must match as a whole.",
+}
+
+// TestPage compares docs/configuration.md with the code. `make docs` writes it.
+func TestPage(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(pageHead)
+	writeFlags(t, &text)
+	text.WriteString(channelsHead)
+	writeNamespace(t, &text)
+	if *update {
+		if err := os.WriteFile(page, []byte(text.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(page)
+	if err != nil || string(have) != text.String() {
+		t.Errorf("docs/configuration.md is not what the code says (%v): make docs", err)
+	}
+}
+
+func writeFlags(t *testing.T, text *strings.Builder) {
+	model := parser(t, &struct{ Config }{}).Model
+	group := ""
+	for _, f := range model.Flags {
+		switch {
+		case f.Name == "help":
+			continue
+		case f.Group != nil && f.Group.Title != group:
+			group = f.Group.Title
+			fmt.Fprintf(text, "\n## %s\n\n| name | default | what it does |\n|---|---|---|\n", group)
+		case group == "":
+			continue // --config
+		}
+		standard := f.Default
+		switch {
+		case standard == "" && f.IsBool():
+			standard = "false"
+		case standard == "" && f.IsSlice(), standard == "" && f.Target.Kind() == reflect.String:
+			standard = "–"
+		case standard == "":
+			standard = "0"
+		}
+		fmt.Fprintf(text, "| `%s` | %s | %s |\n", f.Name, standard, f.Help)
+	}
+}
+
+func writeNamespace(t *testing.T, text *strings.Builder) {
+	typ := reflect.TypeFor[gateway.Namespace]()
+	for i := range typ.NumField() {
+		field := typ.Field(i)
+		name := field.Tag.Get("yaml")
+		if name == "" {
+			continue
+		}
+		standard := fmt.Sprint(reflect.Zero(field.Type))
+		switch {
+		case field.Type == reflect.TypeFor[time.Duration]():
+			standard = "0s"
+		case field.Type.Kind() == reflect.String:
+			standard = "–"
+		}
+		if namespaceHelp[name] == "" {
+			t.Errorf("%s has no help", name)
+		}
+		fmt.Fprintf(text, "| `%s` | %s | %s |\n", name, standard, namespaceHelp[name])
+	}
+}
+
+func parser(t *testing.T, target any) *kong.Kong {
+	t.Helper()
+	k, err := kong.New(target, Environment(), kong.Name("roost"), kong.Exit(func(int) { t.Error("exit") }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+const pageHead = `# Configuration
+
+Each setting has one name. It is a flag (` + "`--max-message 1000`" + `), a variable of the environment
+(` + "`ROOST_MAX_MESSAGE=1000`" + `) and a key of the YAML file that ` + "`--config FILE` or `ROOST_CONFIG`" + ` names
+(` + "`max-message: 1000`" + `). A flag counts before the environment, that before the file, and that before the
+default. Lists take commas in flags and in the environment. Keep secrets in the environment or in a
+file that only the gateway can read: all users of a machine see the flags of its processes.
+
+` + "`roost check`" + ` takes the same settings as ` + "`roost serve`" + `, makes everything that serve would make of them but
+the listeners and the data, and tells all that is wrong; its exit code is 1 then, else 0. Unknown names
+in the file are errors.
+
+    # roost.yaml
+    address: 0.0.0.0:8000
+    data: /var/lib/roost
+    jwks-url: https://id.example.com/keys
+    allowed-origins: [https://example.com]
+    channels:
+      namespaces:
+        chat:
+          presence: true
+          history-size: 100
+          history-ttl: 24h
+          force-recovery: true
+          allow-publish-for-subscriber: true
+
+` + "`serve`" + ` refuses to start where no client could connect (no key for tokens, no ` + "`allow-anonymous`" + `) or where
+nothing says what happens to data (` + "`data`, `nats` or `memory`" + `). ` + "`--dev`" + ` allows both; its data is in memory
+unless ` + "`data` or `nats`" + ` is given, and it opens the channels without a namespace unless the file has a
+` + "`channels`" + ` block.
+
+This page comes from the code: ` + "`make docs`" + ` writes it, and a test compares both.
+`
+
+const channelsHead = `
+## Channels
+
+The block ` + "`channels`" + ` stands in the file, or as JSON with the same names in ` + "`ROOST_CHANNELS`" + `. The part of a
+channel's name before the first ` + "`:`" + ` is its namespace; a channel whose namespace is not listed is refused.
+
+| name | what it does |
+|---|---|
+| ` + "`default`" + ` | A namespace's options, for channels without one. |
+| ` + "`namespaces`" + ` | Options by namespace; a name is 1 to 64 of ` + "`A-Z a-z 0-9 _ . -`" + `. |
+| ` + "`personal`" + ` | Subscribe each identified client to its own channel, ` + "`#USER`" + `. |
+| ` + "`personal-namespace`" + ` | The namespace of that channel. |
+
+The options of a namespace allow nothing by default but subscribing with a token:
+
+| name | default | what it does |
+|---|---|---|
+`
