@@ -184,19 +184,32 @@ func (o *overrideClaims) plain() (p Override) {
 
 // SignConnect makes a connection token with a shared secret (HS256); ttl 0 is for ever.
 func SignConnect(secret string, c Connect, ttl time.Duration) (string, error) {
-	claims := connectClaims{RegisteredClaims: registered(c.User, c.ID, ttl), Info: c.Info, Meta: c.Meta, Channels: c.Channels}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+	return Options{HMACSecret: secret}.SignConnect(c, ttl)
 }
 
 // SignSubscribe makes a subscription token with a shared secret.
 func SignSubscribe(secret string, s Subscribe, ttl time.Duration) (string, error) {
-	claims := subscribeClaims{RegisteredClaims: registered(s.User, s.ID, ttl), Channel: s.Channel, Info: s.Info}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+	return Options{HMACSecret: secret}.SignSubscribe(s, ttl)
 }
 
-func registered(user, id string, ttl time.Duration) jwt.RegisteredClaims {
+// SignConnect makes a connection token that o's verifier accepts; ttl 0 is for ever.
+func (o Options) SignConnect(c Connect, ttl time.Duration) (string, error) {
+	claims := connectClaims{RegisteredClaims: o.registered(c.User, c.ID, ttl), Info: c.Info, Meta: c.Meta, Channels: c.Channels}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(o.HMACSecret))
+}
+
+// SignSubscribe makes a subscription token that o's verifier accepts.
+func (o Options) SignSubscribe(s Subscribe, ttl time.Duration) (string, error) {
+	claims := subscribeClaims{RegisteredClaims: o.registered(s.User, s.ID, ttl), Channel: s.Channel, Info: s.Info}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(o.HMACSecret))
+}
+
+func (o Options) registered(user, id string, ttl time.Duration) jwt.RegisteredClaims {
 	now := time.Now()
-	c := jwt.RegisteredClaims{Subject: user, ID: id, IssuedAt: jwt.NewNumericDate(now)}
+	c := jwt.RegisteredClaims{Subject: user, ID: id, Issuer: o.Issuer, IssuedAt: jwt.NewNumericDate(now)}
+	if o.Audience != "" {
+		c.Audience = jwt.ClaimStrings{o.Audience}
+	}
 	if ttl > 0 {
 		c.ExpiresAt = jwt.NewNumericDate(now.Add(ttl))
 	}
