@@ -7,20 +7,24 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"roost/api"
 )
 
-// internalServer answers operators: metrics, health, pprof.
+// internalServer answers backends and operators: the server API, metrics, health, pprof.
 type internalServer struct {
 	addr net.Addr
 	http *http.Server
 }
 
-func serveInternal(address string, p *process, keys []string) (*internalServer, error) {
+// serveInternal opens the internal address; keys open the server API.
+func serveInternal(address string, p *process, keys []string, log *slog.Logger) (*internalServer, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("internal address %q: %w", address, err)
@@ -31,20 +35,12 @@ func serveInternal(address string, p *process, keys []string) (*internalServer, 
 		&metrics{p.server, p.node})
 	registerProcess(reg)
 	mux := http.NewServeMux()
+	serverAPI := api.New(api.Options{Node: p.node, Keys: keys, Version: version, Logger: log, Observe: observeAPI(reg)})
+	mux.Handle("/api", serverAPI)
+	mux.Handle("/api/", serverAPI)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain")
-		_, _ = w.Write([]byte("ok\n"))
-	})
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain")
-		if err := p.ready(); err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = fmt.Fprintln(w, err)
-			return
-		}
-		_, _ = w.Write([]byte("ok\n"))
-	})
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { say(w, p.ready()) })
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -53,10 +49,32 @@ func serveInternal(address string, p *process, keys []string) (*internalServer, 
 	s := &internalServer{addr: ln.Addr(), http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}
 	go func() {
 		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			slog.Error("internal address stopped", "error", err)
+			log.Error("internal address stopped", "error", err)
 		}
 	}()
 	return s, nil
+}
+
+// say answers a probe: ok, or why not.
+func say(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "text/plain")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintln(w, err)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// observeAPI counts and times the operations of the server API.
+func observeAPI(reg *prometheus.Registry) func(method string, code int, took time.Duration) {
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{Name: metricAPIRequests.name, Help: metricAPIRequests.help}, metricAPIRequests.labels)
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: metricAPISeconds.name, Help: metricAPISeconds.help}, metricAPISeconds.labels)
+	reg.MustRegister(requests, seconds)
+	return func(method string, code int, took time.Duration) {
+		requests.WithLabelValues(method, strconv.Itoa(code)).Inc()
+		seconds.WithLabelValues(method).Observe(took.Seconds())
+	}
 }
 
 // Close ends it at once.

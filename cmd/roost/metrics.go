@@ -21,17 +21,20 @@ type metrics struct {
 type metric struct {
 	name, help string
 	labels     []string
-	desc       *prometheus.Desc
 }
 
 // described are all metrics of ours.
 var described []metric
 
+func describe(name, help string, labels ...string) metric {
+	m := metric{"roost_" + name, help, labels}
+	described = append(described, m)
+	return m
+}
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	name = "roost_" + name
-	d := prometheus.NewDesc(name, help, labels, nil)
-	described = append(described, metric{name, help, labels, d})
-	return d
+	m := describe(name, help, labels...)
+	return prometheus.NewDesc(m.name, m.help, m.labels, nil)
 }
 
 var (
@@ -81,6 +84,9 @@ var (
 	descBrokerReads      = desc("broker_history_reads_total", "Reads of history by where from (memory, stream).", "from")
 	descBrokerTail       = desc("broker_tail_bytes", "Recent publications in memory now, in bytes.")
 	descBrokerUp         = desc("broker_up", "1 while NATS can be reached, else 0.")
+
+	metricAPIRequests = describe("api_requests_total", "Operations of the server API by method and error code, 0 for none; without a method those refused before.", "method", "code")
+	metricAPISeconds  = describe("api_request_seconds", "How long they took (histogram).", "method")
 )
 
 // Describe implements prometheus.Collector.

@@ -108,7 +108,7 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 		keys = []string{rand.Text()}
 		p.madeUpKey = "api_key=" + keys[0] + " "
 	}
-	if p.internal, err = serveInternal(s.InternalAddress, p, keys); err != nil {
+	if p.internal, err = serveInternal(s.InternalAddress, p, keys, log); err != nil {
 		return p, err
 	}
 	addr, err := p.server.Listen(s.Address)

@@ -47,7 +47,7 @@ func (t *tokenCmd) Run() error {
 
 func (t *tokenCmd) sign() (string, error) {
 	if t.Channel != "" {
-		return auth.SignSubscribe(t.HMACSecretKey, auth.Subscribe{User: t.User, Channel: t.Channel, ID: t.ID, Info: []byte(t.Info)}, t.TTL)
+		return t.Auth().SignSubscribe(auth.Subscribe{User: t.User, Channel: t.Channel, ID: t.ID, Info: []byte(t.Info)}, t.TTL)
 	}
-	return auth.SignConnect(t.HMACSecretKey, auth.Connect{User: t.User, ID: t.ID, Info: []byte(t.Info), Meta: []byte(t.Meta), Channels: t.Subscribe}, t.TTL)
+	return t.Auth().SignConnect(auth.Connect{User: t.User, ID: t.ID, Info: []byte(t.Info), Meta: []byte(t.Meta), Channels: t.Subscribe}, t.TTL)
 }
