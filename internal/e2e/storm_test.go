@@ -35,7 +35,7 @@ type storm struct {
 	recovered    atomic.Int64 // publications that came with a subscribe
 	live         atomic.Int64 // and those that came after it
 	lost         atomic.Int64 // subscriptions told that they could not be recovered
-	done         atomic.Bool // all is published
+	done         atomic.Bool  // all is published
 }
 
 // size returns a number from the environment, so that `make soak` may ask for more.
@@ -54,7 +54,7 @@ func size(t testing.TB, name string, std int) int {
 
 func newStorm(t testing.TB, publications int, gateways ...*gateway) *storm {
 	t.Helper()
-	s := &storm{t: t, gateways: gateways}
+	s := &storm{t: t, gateways: slices.Clone(gateways)}
 	publications = size(t, "PUBLICATIONS", publications)
 	for i := range size(t, "CHANNELS", max(1, publications/100)) {
 		s.channels = append(s.channels, named(t, "")+fmt.Sprint(i))
