@@ -184,6 +184,7 @@ func New(o Options) (b *Broker, err error) {
 	for i := range b.shards {
 		b.shards[i].init()
 	}
+	b.streams.init()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.Close())
@@ -248,6 +249,9 @@ func (b *Broker) Close() error {
 		return nil
 	}
 	close(b.ended)
+	for i := range b.shards {
+		b.shards[i].close()
+	}
 	if b.nc != nil {
 		b.leave()
 		b.nc.Close()

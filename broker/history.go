@@ -139,7 +139,7 @@ type call struct {
 // fetch reads from the stream, at most once at a time for each channel.
 func (b *Broker) fetch(ctx context.Context, sh *shard, k flightKey) (history, error) {
 	sh.mu.Lock()
-	if b.closed.Load() {
+	if sh.closed {
 		sh.mu.Unlock()
 		return history{}, ErrClosed
 	}
@@ -202,7 +202,7 @@ func (b *Broker) readHistory(sh *shard, k flightKey) (h history, err error) {
 	}
 	last, h, err := b.readRecords(ctx, k)
 	if errors.Is(err, nats.ErrNoResponders) {
-		b.forget()
+		b.forget(k.name, k.class)
 	}
 	if err != nil {
 		return h, err

@@ -156,10 +156,21 @@ func (a *attempt) run(ctx context.Context) (Position, bool, error) {
 		if settled {
 			return pos, suppressed, err
 		}
-		if ctx.Err() != nil || time.Now().After(end) || a.b.closed.Load() {
+		away := !a.lost && !a.b.nc.IsConnected() // nothing was sent
+		if away || ctx.Err() != nil || time.Now().After(end) || a.b.closed.Load() {
+			a.giveUp()
 			return Position{}, false, unavailable("store", err)
 		}
 		pause(ctx, try)
+	}
+}
+
+// giveUp leaves the channel so that the next one reads what became of this record.
+func (a *attempt) giveUp() {
+	a.sh.mu.Lock()
+	defer a.sh.mu.Unlock()
+	if a.lost || a.missed {
+		a.c.known = false
 	}
 }
 
@@ -212,12 +223,12 @@ func (a *attempt) step(ctx context.Context) (pos Position, settled, suppressed b
 		a.missed = true
 		return pos, false, false, err
 	case errors.Is(err, nats.ErrNoResponders):
-		b.forget() // the stream has no leader, or is gone: then it is made again
+		b.forget(c.name, c.class) // the stream has no leader, or is gone: then it is made again
 		if err := b.open(ctx, c.name, c.class); err != nil {
 			return pos, false, false, err
 		}
-	case errors.Is(err, nats.ErrDisconnected) && !a.lost:
-		return pos, true, false, unavailable("store", err) // nothing was sent
+	case errors.Is(err, nats.ErrDisconnected):
+		return pos, false, false, err // nothing was sent
 	}
 	a.lost, a.missed = true, true
 	return pos, false, false, err

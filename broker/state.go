@@ -19,6 +19,7 @@ type shard struct {
 	channels map[key]*channel // of whose history something is known
 	follows  map[string]int32 // in a cluster: Follow minus Unfollow
 	flights  map[flightKey]*flight
+	closed   bool // no more flights
 
 	subMu   sync.Mutex // held while sub changes, which asks the server
 	sub     *nats.Subscription
@@ -35,6 +36,12 @@ func (sh *shard) init() {
 type key struct {
 	name  string
 	class uint8
+}
+
+func (sh *shard) close() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.closed = true
 }
 
 // channel is what this node knows about a channel with history. Guarded by its

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,7 +22,7 @@ var classes = [...]int{1, 16, 128, 1024, 8192, 131072}
 
 // historyStreams is the number of streams per class in use, see docs/adr/0007. It
 // is part of where channels are stored and cannot change under existing data.
-const historyStreams = 16
+const historyStreams = 64
 
 // batchMax is how many records are asked for at once.
 const batchMax = 1000
@@ -36,10 +36,20 @@ func classOf(size int) uint8 {
 	return uint8(len(classes) - 1)
 }
 
-// streams remembers which streams are known to exist.
-type streams struct {
-	mu     sync.Mutex
-	opened [len(classes)][historyStreams]bool
+// stream is what is known of one stream.
+type stream struct {
+	opened atomic.Bool   // it surely exists
+	turn   chan struct{} // held while it is opened
+}
+
+type streams [len(classes)][historyStreams]stream
+
+func (s *streams) init() {
+	for class := range s {
+		for p := range s[class] {
+			s[class][p].turn = make(chan struct{}, 1)
+		}
+	}
 }
 
 // place is where a channel's records are.
@@ -75,10 +85,23 @@ func (b *Broker) storage() jetstream.StorageType {
 // open makes sure that the stream of a channel exists.
 func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 	p := shardOf(ch) % historyStreams
-	b.streams.mu.Lock()
-	defer b.streams.mu.Unlock()
-	if b.streams.opened[class][p] {
+	known := &b.streams[class][p]
+	if known.opened.Load() {
 		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	select {
+	case known.turn <- struct{}{}:
+		defer func() { <-known.turn }()
+	case <-ctx.Done():
+		return unavailable("open stream", ctx.Err())
+	}
+	if known.opened.Load() {
+		return nil // another one did
+	}
+	if !b.nc.IsConnected() {
+		return unavailable("open stream", nats.ErrDisconnected)
 	}
 	at := fmt.Sprintf("%s.h.%d.%d", b.opts.Prefix, class, p)
 	cfg := jetstream.StreamConfig{
@@ -89,20 +112,16 @@ func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 	if b.server == nil {
 		cfg.RePublish = &jetstream.RePublish{Source: at + ".*.*", Destination: b.opts.Prefix + ".ch.{{wildcard(1)}}.{{wildcard(2)}}"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
 		return unavailable("open stream "+cfg.Name, err)
 	}
-	b.streams.opened[class][p] = true
+	known.opened.Store(true)
 	return nil
 }
 
-// forget makes the next use of all streams open them again.
-func (b *Broker) forget() {
-	b.streams.mu.Lock()
-	defer b.streams.mu.Unlock()
-	b.streams.opened = [len(classes)][historyStreams]bool{}
+// forget makes the next use of a channel's stream open it again.
+func (b *Broker) forget(ch string, class uint8) {
+	b.streams[class][shardOf(ch)%historyStreams].opened.Store(false)
 }
 
 var (
