@@ -80,7 +80,6 @@ func (h *loop) Due(pc *poller.Conn) {
 	}
 	left, waits := h.patience(c)
 	if !waits && c.state == stateOpen {
-		h.rest(c)
 		h.refill(c)
 	}
 	var look uint32

@@ -19,6 +19,7 @@ type loop struct {
 	soft   map[poller.Handle]uint32 // by when a slow reader must have caught up, in ticks
 	resp   []byte                   // response under construction
 	stats  *counters
+	turns  []*Conn // that have one
 
 	broadcasts broadcastQueue
 }

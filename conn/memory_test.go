@@ -96,10 +96,11 @@ func TestIdleCost(t *testing.T) {
 	bothWays(t, func(t *testing.T, inline bool) {
 		s, addr := one(t, inline, &hooks{message: echo}, idleLong)
 		rawCrowd(t, addr, 100) // what is grown once: pools, buffers, tables
+		noTurns(t, s)
 		before := heapBytes()
 		rawCrowd(t, addr, n)
-		restAll(t, s)
-		got := (heapBytes() - before) / n
+		noTurns(t, s)
+		got := (int64(heapBytes()) - int64(before)) / n
 		t.Logf("%d bytes of heap per idle connection", got)
 		if got > most {
 			t.Errorf("%d bytes of heap per idle connection, want up to %d", got, most)
@@ -111,13 +112,15 @@ func TestIdleCost(t *testing.T) {
 // idleLong has no ping within the test.
 func idleLong(o *Options) { o.PingInterval = time.Hour }
 
-// restAll gives the connections the look that the next ping would.
-func restAll(t *testing.T, s *Server) {
-	eventually(t, "no turns", func() bool { return s.Stats().WorkersBusy == 0 })
+// noTurns waits until nothing is kept of what connections needed to be busy.
+func noTurns(t *testing.T, s *Server) {
+	t.Helper()
 	for _, h := range s.loops {
-		done := make(chan struct{})
-		s.eachSlice(h, h.rest, func() { close(done) })
-		receive(t, done)
+		eventually(t, "no turns", func() bool {
+			left := make(chan int, 1)
+			h.loop.Post(func() { left <- len(h.turns) })
+			return receive(t, left) == 0
+		})
 	}
 }
 
@@ -153,6 +156,7 @@ func TestNoLeaks(t *testing.T) {
 				st := s.Stats()
 				return st.Poller.Open == 0 && st.Open == 0 && st.WorkersBusy == 0
 			})
+			noTurns(t, s)
 			onEveryLoop(t, s) // descriptors are closed in the pass after
 			onEveryLoop(t, s)
 		}

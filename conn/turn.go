@@ -84,6 +84,7 @@ func (h *loop) enqueue(c *Conn, it item) {
 		t = turnPool.Get().(*turn)
 		t.conn = c
 		c.turn = t
+		h.turned(c)
 	}
 	s := h.server
 	t.mu.Lock()
@@ -244,5 +245,34 @@ func (h *loop) rest(c *Conn) {
 		c.turn, t.conn = nil, nil
 		t.broken.Store(false)
 		turnPool.Put(t)
+	}
+}
+
+// restEvery is how long turns that have nothing to do are kept, at most twice.
+const restEvery = time.Second
+
+// turned notes that c has a turn now, which is soon looked at again: so the memory of
+// turns follows the clients that are busy, not those that once were.
+func (h *loop) turned(c *Conn) {
+	h.turns = append(h.turns, c)
+	if len(h.turns) == 1 {
+		time.AfterFunc(restEvery, func() { h.loop.Post(h.restAll) })
+	}
+}
+
+// restAll gives the idle turns back.
+func (h *loop) restAll() {
+	busy := h.turns[:0]
+	for _, c := range h.turns {
+		if h.rest(c); c.turn != nil {
+			busy = append(busy, c)
+		}
+	}
+	clear(h.turns[len(busy):])
+	h.turns = busy
+	if len(busy) > 0 {
+		time.AfterFunc(restEvery, func() { h.loop.Post(h.restAll) })
+	} else if cap(h.turns) > 1024 {
+		h.turns = nil
 	}
 }

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"sync"
-	"unique"
 
 	"roost/conn"
 	"roost/poller"
@@ -25,23 +24,13 @@ type Channel struct {
 	lists []*list // one for each loop with members
 }
 
-// place is a position in few bytes: a node knows few epochs, which many channels share.
-// The zero place is unknown.
+// place is a position; the zero place is unknown.
 type place struct {
 	offset uint64
-	epoch  unique.Handle[string]
+	epoch  string
 }
 
-func placeOf(offset uint64, epoch string) place { return place{offset, unique.Make(epoch)} }
-
-func (p place) known() bool { return p != place{} }
-
-func (p place) name() string {
-	if !p.known() {
-		return ""
-	}
-	return p.epoch.Value()
-}
+func (p place) known() bool { return p.epoch != "" }
 
 // Name returns the channel's name.
 func (c *Channel) Name() string { return c.name }
@@ -53,7 +42,7 @@ func (c *Channel) ID() int64 { return c.id }
 func (c *Channel) Position() (offset uint64, epoch string, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.at.offset, c.at.name(), c.at.known()
+	return c.at.offset, c.at.epoch, c.at.known()
 }
 
 // list is the members of a channel on one loop. Only that loop's goroutine uses it.
@@ -180,7 +169,7 @@ func (c *Channel) Join(cl *Client, flags Flags, history *Position) (j Joined, ok
 		j, ok = x.bridge(history)
 		defer x.quit()
 	} else {
-		j, ok = Joined{Offset: x.at.offset, Epoch: x.at.name()}, flags&Positioned == 0 || x.at.known()
+		j, ok = Joined{Offset: x.at.offset, Epoch: x.at.epoch}, flags&Positioned == 0 || x.at.known()
 		defer x.tidy()
 	}
 	if !ok {
@@ -206,7 +195,7 @@ type Position struct {
 // bridge finds what lies between a position read from the history and what this loop
 // delivers next.
 func (x *list) bridge(h *Position) (j Joined, ok bool) {
-	want := placeOf(h.Offset, h.Epoch)
+	want := place{h.Offset, h.Epoch}
 	if !x.at.known() {
 		c := x.ch
 		c.mu.Lock()
@@ -219,7 +208,7 @@ func (x *list) bridge(h *Position) (j Joined, ok bool) {
 		}
 		x.at = want
 	}
-	j.Offset, j.Epoch = x.at.offset, x.at.name()
+	j.Offset, j.Epoch = x.at.offset, x.at.epoch
 	if x.at.epoch != want.epoch {
 		return j, false
 	}

@@ -26,7 +26,7 @@ func (h *Hub) Publish(c *Channel, offset uint64, epoch string, keep []byte, fram
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if offset > 0 {
-		next := placeOf(offset, epoch)
+		next := place{offset, epoch}
 		switch {
 		case !c.at.known():
 		case c.at.epoch == next.epoch && offset <= c.at.offset:
@@ -105,7 +105,7 @@ func (x *list) deliver(f *Frame) {
 func (x *list) begin() bool {
 	for len(x.queue) > 0 {
 		f := x.queue[0]
-		if f.Offset == 0 || f.Offset > x.at.offset || placeOf(f.Offset, f.Epoch).epoch != x.at.epoch {
+		if f.Offset == 0 || f.Offset > x.at.offset || f.Epoch != x.at.epoch {
 			x.note(f)
 			x.from, x.to = 0, len(x.members)
 			return true
@@ -130,7 +130,7 @@ func (x *list) note(f *Frame) {
 	if f.Offset == 0 {
 		return
 	}
-	x.at = placeOf(f.Offset, f.Epoch)
+	x.at = place{f.Offset, f.Epoch}
 	if x.waiting > 0 {
 		if len(x.recent) == recentMax {
 			x.recent = nil // who waits that long reads again
