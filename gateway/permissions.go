@@ -56,7 +56,7 @@ func (n *Node) allowed(s *session, ch string, a action) (*Namespace, error) {
 	switch {
 	case n.opts.Insecure,
 		s.User != "" && forClient && mayFollow(ch, s.User),
-		s.User == "" && forAnonymous && forClient:
+		s.User == "" && forAnonymous && forClient && mayFollow(ch, ""):
 		return ns, nil
 	case forSubscriber && (s.User != "" || forAnonymous):
 		if _, _, live := s.Subscription(ch); live {
