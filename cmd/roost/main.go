@@ -4,6 +4,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/alecthomas/kong"
 
@@ -36,10 +37,26 @@ func main() {
 		kong.Name("roost"),
 		kong.Description("A WebSocket gateway for a great many mostly idle clients."),
 		config.Environment(),
+		kong.PostBuild(shortenToken),
 		kong.Exit(func(code int) { os.Exit(min(code, usageExit)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "roost:", err)
 		os.Exit(1)
 	}
+}
+
+// shortenToken hides from the help of token what has no part in making one. It is all
+// read nevertheless, so that token takes the same file as serve.
+func shortenToken(k *kong.Kong) error {
+	shown := []string{"help", "config", "hmac-secret-key", "audience", "issuer"}
+	for _, command := range k.Model.Children {
+		if command.Name != "token" {
+			continue
+		}
+		for _, f := range command.Flags {
+			f.Hidden = !slices.Contains(shown, f.Name) && len(f.Envs) > 0
+		}
+	}
+	return nil
 }

@@ -14,9 +14,12 @@ import (
 )
 
 // room is how many clients the descriptors allow besides what the process itself
-// needs for listeners, loops, files, NATS and the internal address.
-func room() int {
-	const own = 64
+// needs for listeners, loops, backends and the internal address, and for NATS' files.
+func room(c *config.Config) int {
+	own := 64
+	if c.Data != "" {
+		own += 192 // a block or two of each stream, and what is being written
+	}
 	limit, err := poller.DescriptorLimit()
 	if err != nil || limit > 1<<30 {
 		return 0
@@ -32,7 +35,7 @@ func connOptions(c *config.Config, log *slog.Logger) conn.Options {
 			SendBuffer:    c.SendBuffer,
 			ReceiveBuffer: c.ReceiveBuffer,
 			NoIOUring:     c.NoIOUring,
-			MaxConns:      cmp.Or(c.MaxConnections, room()),
+			MaxConns:      cmp.Or(c.MaxConnections, room(c)),
 		},
 		AllowedOrigins:   c.AllowedOrigins,
 		MaxMessage:       c.MaxMessage,

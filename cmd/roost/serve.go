@@ -155,7 +155,7 @@ func (s *serveCmd) logStart(log *slog.Logger, srv *conn.Server, api bool) {
 	if err != nil {
 		log.Warn("descriptor limit is unknown", "error", err)
 	}
-	clients := cmp.Or(s.MaxConnections, room())
+	clients := cmp.Or(s.MaxConnections, room(&s.Config))
 	log.Info("gateway started", "version", version, "loops", len(srv.Poller().Loops()), "io_uring", srv.Poller().IOUring(),
 		"descriptor_limit", limit, "clients_at_most", clients, "kernel_memory_for_that_many_mb", clients*kernelPerConn>>20)
 	if clients < 100_000 {

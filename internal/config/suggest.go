@@ -1,10 +1,16 @@
 package config
 
+import "strings"
+
 // suggestion names what was meant, if anything is near.
 func suggestion(word string, known []string) string {
 	best, least := "", max(2, len(word)/3)+1
 	for _, k := range known {
-		if d := distance(word, k); d < least {
+		d := distance(word, k)
+		if len(word) >= 4 && strings.HasPrefix(k, word) || strings.HasPrefix(word, k) {
+			d = min(d, 2) // a name cut short, or with too much at its end
+		}
+		if d < least {
 			best, least = k, d
 		}
 	}
