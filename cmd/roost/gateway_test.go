@@ -269,3 +269,11 @@ func TestRefusedTokens(t *testing.T) {
 		}
 	}
 }
+
+// TestDeployed checks the configuration that is delivered, as systemd would have it.
+func TestDeployed(t *testing.T) {
+	t.Setenv("ROOST_HMAC_SECRET_KEY", "secret")
+	if code, out := run(t, "check", "--config", "../../deploy/roost.yaml"); code != 0 {
+		t.Errorf("code %d, %s", code, out)
+	}
+}
