@@ -1,30 +1,50 @@
-// Package web holds the page that `roost serve --dev` shows at its client address: it opens WebSockets to the
-// built-in routes /echo and /broadcast of the gateway it came from. No build step, nothing loaded from elsewhere.
+// Package web holds the pages that `roost serve --dev` shows at its client address: a chat room on the gateway
+// through the centrifuge SDK, and a page for the built-in routes /echo and /broadcast. No build step, nothing loaded
+// from elsewhere.
 package web
 
-import _ "embed"
+import (
+	"embed"
+	"path"
+)
 
-//go:embed index.html
-var page []byte
+//go:embed *.html *.js *.css vendor
+var files embed.FS
 
-//go:embed app.js
-var script []byte
-
-//go:embed style.css
-var style []byte
-
-// File is one file of the page, ready to be served.
+// File is one file of the pages, ready to be served.
 type File struct {
 	ContentType string // value of the Content-Type header
 	Body        []byte // shared: must not be changed
 }
 
-// Files returns the page's files by request path. Each call returns a new map; any goroutine may call it. The page
-// brings its own Content-Security-Policy, so that no further header is needed.
+// served lists what is served and from which file.
+var served = map[string]string{
+	"/":                     "index.html",
+	"/chat.js":              "chat.js",
+	"/engine.html":          "engine.html",
+	"/engine.js":            "engine.js",
+	"/style.css":            "style.css",
+	"/vendor/centrifuge.js": "vendor/centrifuge.js",
+	"/vendor/LICENSES.txt":  "vendor/LICENSES.txt",
+}
+
+var contentTypes = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".txt":  "text/plain; charset=utf-8",
+}
+
+// Files returns the pages' files by request path. Each call returns a new map; any goroutine may call it. The pages
+// bring their own Content-Security-Policy, so that no further header is needed.
 func Files() map[string]File {
-	return map[string]File{
-		"/":          {"text/html; charset=utf-8", page},
-		"/app.js":    {"text/javascript; charset=utf-8", script},
-		"/style.css": {"text/css; charset=utf-8", style},
+	all := make(map[string]File, len(served))
+	for at, name := range served {
+		body, err := files.ReadFile(name)
+		if err != nil { // cannot happen: a test reads them all
+			panic(err)
+		}
+		all[at] = File{contentTypes[path.Ext(name)], body}
 	}
+	return all
 }

@@ -1,163 +1,206 @@
-// The development page and the browser's own WebSocket, in chromium.
+// The chat room of the development page, in Chromium.
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { chromium } from 'playwright-core'
+import { startChromium } from './chromium.js'
 import { startGateway } from './gateway.js'
 
-let profile
-let browser
+let chromium
+before(async () => { chromium = await startChromium() })
+after(() => chromium?.stop())
 
-before(async () => {
-  profile = await mkdtemp(join(tmpdir(), 'roost-chromium-'))
-  browser = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    headless: true,
-    viewport: { width: 1280, height: 800 },
-    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run']
-  })
-})
-
-after(async () => {
-  await browser?.close()
-  await rm(profile, { recursive: true, force: true })
-})
-
-/** Opens a window and fails the test on anything the page complains about, unless it is of a lost connection. */
-async function openWindow (t, url) {
-  const page = await browser.newPage()
-  const complaints = []
-  page.on('pageerror', (error) => complaints.push(String(error)))
-  page.on('console', (message) => message.type() === 'error' && !/ERR_CONNECTION_REFUSED/.test(message.text()) && complaints.push(message.text()))
-  t.after(async () => {
-    await page.close()
-    assert.deepEqual(complaints, [])
-  })
-  await page.goto(url)
-  return page
+/** Opens windows of the chat room, each under the name of its own. */
+async function enter (t, url, ...names) {
+  const windows = []
+  for (const name of names) {
+    const page = await chromium.openWindow(t, url)
+    await connected(page)
+    await rename(page, name)
+    windows.push(page)
+  }
+  for (const page of windows) await present(page, names)
+  return windows
 }
 
 const connected = (page) => page.locator('body[data-state=open]').waitFor()
 
-async function say (page, panel, text) {
-  await page.locator(`#${panel} input`).fill(text)
-  await page.locator(`#${panel} button`).click()
+async function rename (page, name) {
+  await page.getByLabel('Your name').fill(name)
+  await page.getByRole('button', { name: 'Change' }).click()
 }
 
-const lines = (page, panel) => page.locator(`#${panel}-log li .text`).allTextContents()
-
-async function see (page, panel, text) {
-  await page.locator(`#${panel}-log li .text`, { hasText: text }).first().waitFor()
+async function say (page, text) {
+  await page.getByLabel('Message', { exact: true }).fill(text)
+  await page.getByRole('button', { name: 'Send' }).click()
 }
 
-test('the echo panel shows the answer, its round trip and the counts', async (t) => {
-  const { page: url } = await startGateway(t)
-  const page = await openWindow(t, url)
-  await connected(page)
-  assert.equal(await page.getByRole('status').textContent(), 'Connected')
-  for (const text of ['first', '<b>second</b> 🐦']) {
-    await say(page, 'echo', text)
-    await see(page, 'echo', text)
+/** Waits until the page's elements of a selector have these texts, in this order or, where they are sorted, in any. */
+async function shows (page, selector, expected, sorted = false) {
+  const read = async () => {
+    const texts = await page.locator(selector).allTextContents()
+    return sorted ? texts.sort() : texts
   }
-  assert.deepEqual(await lines(page, 'echo'), ['<b>second</b> 🐦', 'first'])
-  assert.match(await page.locator('#trip').textContent(), /^\d+\.\d$/)
-  await page.waitForFunction(() => ['sent', 'received'].every((id) => document.getElementById(id).textContent === '2'))
-})
+  const wanted = sorted ? [...expected].sort() : expected
+  let texts
+  for (let tries = 0; tries < 200; tries++) {
+    texts = await read()
+    if (JSON.stringify(texts) === JSON.stringify(wanted)) return
+    await page.waitForTimeout(25)
+  }
+  assert.deepEqual(texts, wanted)
+}
 
-test('two windows see what each of them broadcasts', async (t) => {
+const messages = (page, expected) => shows(page, '#talk .text', expected)
+
+async function present (page, names) {
+  const list = async () => (await page.locator('#here b').allTextContents()).map((name) => name.replace(' (you)', ''))
+  let seen
+  for (let tries = 0; tries < 200; tries++) {
+    seen = await list()
+    if (JSON.stringify([...seen].sort()) === JSON.stringify([...names].sort())) return
+    await page.waitForTimeout(25)
+  }
+  assert.deepEqual(seen, names)
+}
+
+test('two windows chat, see each other come and go, and how long delivery took', async (t) => {
   const { page: url } = await startGateway(t)
-  const [left, right] = [await openWindow(t, url), await openWindow(t, url)]
-  await Promise.all([connected(left), connected(right)])
-  await say(left, 'broadcast', 'from the left')
-  await Promise.all([see(left, 'broadcast', 'from the left'), see(right, 'broadcast', 'from the left')])
-  await say(right, 'broadcast', 'from the right')
-  await Promise.all([see(left, 'broadcast', 'from the right'), see(right, 'broadcast', 'from the right')])
-  assert.deepEqual(await left.locator('#broadcast-log .from').allTextContents(), [await right.locator('#name').textContent(), 'you'])
-  assert.deepEqual(await right.locator('#broadcast-log .from').allTextContents(), ['you', await left.locator('#name').textContent()])
+  const [ann, bob] = await enter(t, url, 'Ann', 'Bob')
+  assert.equal(await ann.getByRole('status').textContent(), 'Connected')
+  await say(ann, 'from Ann')
+  for (const page of [ann, bob]) await messages(page, ['from Ann'])
+  await say(bob, 'from Bob')
+  for (const page of [ann, bob]) await messages(page, ['from Ann', 'from Bob'])
+  await shows(bob, '#talk li:has(.text) b', ['Ann', 'Bob'])
+  assert.match(await ann.locator('#delivery').textContent(), /^\d+\.\d ms, median \d+\.\d ms$/)
+  await shows(ann, '#talk .join', ['Bob joined'])
+  assert.deepEqual([await ann.locator('.bird').count(), await ann.locator('#count').textContent()], [2, '2'])
+
+  const carl = await chromium.openWindow(t, url)
+  await connected(carl)
+  await messages(carl, ['from Ann', 'from Bob'])
+  await rename(carl, 'Carl')
+  for (const page of [ann, bob, carl]) await present(page, ['Ann', 'Bob', 'Carl'])
+  await carl.goto('about:blank')
+  for (const page of [ann, bob]) await present(page, ['Ann', 'Bob'])
+  await shows(ann, '#talk .leave', ['Carl left'])
 })
 
-test('a stopped gateway is named with its close code, and the page comes back with the next one', async (t) => {
+test('a cut connection loses nothing and doubles nothing', async (t) => {
+  const { page: url } = await startGateway(t)
+  const [ann, bob] = await enter(t, url, 'Ann', 'Bob')
+  await say(bob, 'before')
+  await messages(ann, ['before'])
+  await ann.getByRole('button', { name: 'Cut the connection' }).click()
+  await ann.getByRole('status').filter({ hasText: 'Cut' }).waitFor()
+  assert.ok(await ann.getByRole('button', { name: 'Send' }).isDisabled())
+  await present(bob, ['Bob'])
+  const missed = ['one', 'two', 'three', 'four', 'five']
+  for (const text of missed) await say(bob, text)
+  await messages(bob, ['before', ...missed])
+  await messages(ann, ['before'])
+  await ann.getByRole('button', { name: 'Connect again' }).click()
+  await connected(ann)
+  await messages(ann, ['before', ...missed])
+  await shows(ann, '#talk .back', ['Back again, 5 missed messages recovered'])
+  await shows(ann, '#recovered', ['5'])
+  for (const page of [ann, bob]) await present(page, ['Ann', 'Bob'])
+  await say(ann, 'and on')
+  for (const page of [ann, bob]) await messages(page, ['before', ...missed, 'and on'])
+
+  await ann.getByRole('button', { name: 'Cut the connection' }).click()
+  await ann.getByRole('button', { name: 'Connect again' }).click()
+  await shows(ann, '#talk .back', ['Back again, 5 missed messages recovered', 'Back again, nothing was missed'])
+  await messages(ann, ['before', ...missed, 'and on'])
+})
+
+test('the page says that the gateway went away, and comes back with the next one', async (t) => {
   const first = await startGateway(t)
-  const page = await openWindow(t, first.page)
-  await connected(page)
+  const [ann] = await enter(t, first.page, 'Ann')
+  await say(ann, 'before')
+  await messages(ann, ['before'])
   assert.deepEqual(await first.stop(), { code: 0, signal: null })
-  await page.getByRole('status').filter({ hasText: 'The gateway went away (close code 1001)' }).waitFor()
-  await page.getByText(/Next attempt in \d+ s\./).waitFor()
-  await page.getByRole('button', { name: 'Try now' }).click()
-  await page.getByText(/Next attempt in \d+ s\./).waitFor()
-  assert.ok(await page.locator('#echo button').isDisabled())
+  await ann.getByRole('status').filter({ hasText: 'Connection lost, trying again' }).waitFor()
   await startGateway(t, '--address', new URL(first.page).host)
-  await connected(page)
-  await say(page, 'echo', 'back again')
-  await see(page, 'echo', 'back again')
+  await connected(ann)
+  await shows(ann, '#talk .bad', ['Back again, but some messages could not be recovered']) // it kept them in memory
+  await say(ann, 'after')
+  await messages(ann, ['before', 'after'])
+  await present(ann, ['Ann'])
+})
+
+test('what others say and how they are called is text, whatever it looks like', async (t) => {
+  const { page: url, api } = await startGateway(t)
+  const name = '<img src=x onerror=pwned=1>'
+  const [ann, bob] = await enter(t, url, 'Ann', name)
+  const evil = '<img src=x onerror="pwned=1"><script>pwned=1</script><a href="javascript:pwned=1">x</a>'
+  await say(bob, evil)
+  await messages(ann, [evil])
+  await shows(ann, '#talk .join', [`${name} joined`])
+  // Anybody may publish anything.
+  const odd = [evil, 5, null, [evil], { text: { evil } }, { text: evil, from: evil, at: evil, id: evil }, { text: 'late', at: 1e300 }, { text: '\u202eright to left' }]
+  for (const data of odd) assert.equal((await api('publish', { channel: 'room', data })).error, undefined)
+  await api('publish', { channel: 'room-names', data: { name: evil } })
+  const texts = [evil, evil, '5', 'null', JSON.stringify([evil]), JSON.stringify({ text: { evil } }), evil, 'late', '\u202eright to left']
+  for (const page of [ann, bob]) {
+    await messages(page, texts)
+    assert.deepEqual(await page.evaluate(() => [document.querySelectorAll('#talk :is(img, script, a), #here :is(img, script)').length, typeof window.pwned]), [0, 'undefined'])
+  }
+  await ann.reload()
+  await messages(ann, texts)
+  assert.equal(await ann.evaluate(() => typeof window.pwned), 'undefined')
+})
+
+test('the page forbids inline scripts and connections to elsewhere', async (t) => {
+  const { page: url } = await startGateway(t)
+  const page = await chromium.browser.newPage()
+  t.after(() => page.close())
+  await page.goto(url)
+  const blocked = await page.evaluate(async () => {
+    const violations = []
+    document.addEventListener('securitypolicyviolation', ({ effectiveDirective }) => violations.push(effectiveDirective))
+    const script = document.createElement('script')
+    script.textContent = 'window.pwned = 1'
+    document.body.append(script)
+    await fetch('http://127.0.0.1:9/').catch(() => {})
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    return { violations, pwned: window.pwned }
+  })
+  assert.deepEqual(blocked, { violations: ['script-src-elem', 'connect-src'], pwned: undefined })
 })
 
 test('on a phone the page fits the width, and every control has a name', async (t) => {
   const { page: url } = await startGateway(t)
-  const page = await openWindow(t, url)
+  const [page] = await enter(t, url, 'Ann')
   await page.setViewportSize({ width: 360, height: 740 })
-  await connected(page)
+  await say(page, 'zwitschern'.repeat(60))
+  await page.locator('#talk .text').waitFor()
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360)
-  for (const label of ['Message to echo', /^Message to everyone, from/]) await page.getByLabel(label).waitFor()
+  for (const label of ['Message', 'Your name']) await page.getByLabel(label, { exact: true }).first().waitFor()
   for (const button of await page.getByRole('button').all()) assert.notEqual((await button.textContent()).trim(), '')
 })
 
-/** Runs in the browser: sends payloads over the browser's own WebSocket and tells what came back. */
-async function echoes (url) {
-  const text = 'ж🐦 '.repeat(2 ** 20 / 7).padEnd(1000, '.')
-  const bytes = crypto.getRandomValues(new Uint8Array(65536))
-  const socket = new WebSocket(url)
-  socket.binaryType = 'arraybuffer'
-  await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = reject })
-  const exchange = (payload) => new Promise((resolve) => {
-    socket.onmessage = (event) => resolve(event.data)
-    socket.send(payload)
-  })
-  const result = {
-    extensions: socket.extensions,
-    textBytes: new TextEncoder().encode(text).length,
-    text: await exchange(text) === text,
-    binary: new Uint8Array(await exchange(bytes)).every((byte, index) => byte === bytes[index]),
-    empty: (await exchange(new Uint8Array(0))).byteLength === 0
-  }
-  result.close = await new Promise((resolve) => { socket.onclose = (event) => resolve([event.wasClean, event.code]); socket.close(3000) })
-  return result
-}
-
-for (const [name, flags, extension] of [['without compression', ['--no-deflate'], ''], ['with permessage-deflate', ['--deflate'], 'permessage-deflate']]) {
-  test(`chromium's WebSocket: 1 MB of text, binary and empty messages ${name}`, async (t) => {
-    const gateway = await startGateway(t, ...flags)
-    const page = await openWindow(t, gateway.page)
-    for (const route of ['/echo', '/echo-pool']) {
-      const { extensions, textBytes, ...rest } = await page.evaluate(echoes, gateway.url + route)
-      assert.equal(extensions.split(';')[0], extension)
-      assert.ok(textBytes > 1e6, `${textBytes} bytes`)
-      assert.deepEqual(rest, { text: true, binary: true, empty: true, close: [true, 3000] })
-    }
-  })
-}
-
 test('screenshot for the README', { skip: process.env.SCREENSHOT ? false : 'taken when SCREENSHOT is set' }, async (t) => {
   const { page: url } = await startGateway(t)
-  const [page, other] = [await openWindow(t, url), await openWindow(t, url)]
-  await Promise.all([connected(page), connected(other)])
-  await page.bringToFront()
-  for (let i = 0; i < 24; i++) {
-    await say(page, 'echo', i < 22 ? 'Hello, roost' : ['How long does it take?', 'Hello again'][i - 22])
-    await page.waitForFunction((n) => document.querySelectorAll('#echo-log li').length === n, i + 1)
-    await page.waitForTimeout(60) // for a bird each
+  const [ann, bob] = await enter(t, url, 'Ann', 'Bob', 'Carl', 'Dora')
+  for (const [from, text] of [[bob, 'Anyone on this wire?'], [ann, 'Yes, and very quietly.'], [bob, 'How many fit?'], [ann, 'A million, they say.']]) {
+    await say(from, text)
+    await shows(from, '#talk li:has(.text):last-child .text', [text])
   }
-  for (const [from, text] of [[other, 'Anyone on this wire?'], [page, 'Yes, and very quietly.'], [other, 'How many fit?'], [page, 'A million, they say.']]) {
-    await from.bringToFront()
-    await say(from, 'broadcast', text)
-    await see(page, 'broadcast', text)
-  }
-  await page.bringToFront()
-  await page.waitForTimeout(1000)
-  const folder = fileURLToPath(new URL('../../docs/images/', import.meta.url))
+  await ann.getByRole('button', { name: 'Cut the connection' }).click()
+  for (const text of ['Did you get this?', 'And this?']) await say(bob, text)
+  await bob.locator('#talk .text', { hasText: 'And this?' }).waitFor()
+  await ann.getByRole('button', { name: 'Connect again' }).click()
+  await ann.locator('#talk .back').waitFor()
+  await say(ann, 'Every word, once.')
+  await present(ann, ['Ann', 'Bob', 'Carl', 'Dora'])
+  await ann.bringToFront()
+  await ann.waitForTimeout(1000)
+  const folder = process.env.SCREENSHOT === '1' ? fileURLToPath(new URL('../../docs/images/', import.meta.url)) : process.env.SCREENSHOT
   await mkdir(folder, { recursive: true })
-  await page.screenshot({ path: join(folder, 'dev-page.png') })
+  await ann.screenshot({ path: join(folder, 'dev-page.png') })
+  await ann.setViewportSize({ width: 390, height: 844 })
+  await ann.screenshot({ path: join(folder, 'dev-page-phone.png') })
 })
