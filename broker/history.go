@@ -54,6 +54,9 @@ func (b *Broker) History(ctx context.Context, ch string, q HistoryQuery) ([]*Pub
 		}
 	}
 	sh.mu.Unlock()
+	if b.absent(k) {
+		return nil, Position{0, b.emptyEpoch(k.name, k.class)}, nil
+	}
 	h, err := b.fetch(ctx, sh, flightKey{k, q.Limit != 0})
 	if err != nil {
 		return nil, Position{}, unavailable("history", err)

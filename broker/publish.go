@@ -125,6 +125,7 @@ func (b *Broker) publishStored(ctx context.Context, ch string, pub Publication, 
 	if err := b.open(ctx, ch, class); err != nil {
 		return Position{}, false, err
 	}
+	b.streams[class][shardOf(ch)%historyStreams].present.add(ch)
 	sh := b.shard(ch)
 	a := &attempt{b: b, sh: sh, c: b.pin(sh, key{ch, class}), at: b.place(ch, class), opts: o}
 	defer sh.unpin(a.c)

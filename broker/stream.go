@@ -38,8 +38,9 @@ func classOf(size int) uint8 {
 
 // stream is what is known of one stream.
 type stream struct {
-	opened atomic.Bool   // it surely exists
-	turn   chan struct{} // held while it is opened
+	opened  atomic.Bool   // it surely exists
+	turn    chan struct{} // held while it is opened
+	present present       // of the embedded server
 }
 
 type streams [len(classes)][historyStreams]stream
@@ -112,7 +113,13 @@ func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 	if b.server == nil {
 		cfg.RePublish = &jetstream.RePublish{Source: at + ".*.*", Destination: b.opts.Prefix + ".ch.{{wildcard(1)}}.{{wildcard(2)}}"}
 	}
-	if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+	s, err := b.js.CreateOrUpdateStream(ctx, cfg)
+	if err == nil && b.server != nil {
+		err = known.present.load(ctx, s, at+".*.*", func(subject string) (string, bool) {
+			return fromToken(subject[strings.LastIndexByte(subject, '.')+1:])
+		})
+	}
+	if err != nil {
 		return unavailable("open stream "+cfg.Name, err)
 	}
 	known.opened.Store(true)
