@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -16,29 +15,14 @@ import (
 // natsServer is a NATS server in a process of its own, so that it can be killed.
 type natsServer struct {
 	*process
-	args []string
-	url  string
+	data, port, url string
 }
 
 func startNATS(t testing.TB) *natsServer {
 	t.Helper()
-	port := freePort(t)
-	n := &natsServer{url: "nats://127.0.0.1:" + port,
-		args: []string{"-js", "-a", "127.0.0.1", "-p", port, "-sd", t.TempDir()}}
+	n := &natsServer{data: t.TempDir(), port: "-1"}
 	n.start(t)
 	return n
-}
-
-// freePort is one that was free a moment ago.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // start runs the server, at first or once more on the same data.
@@ -48,18 +32,22 @@ func (n *natsServer) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := run(exec.Command(path, n.args...))
+	p, err := run(exec.Command(path, "-js", "-a", loopback, "-p", n.port, "-sd", n.data))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.kill)
 	n.process = p
 	eventually(t, func() error {
-		if !strings.Contains(p.log.String(), "Server is ready") {
-			return fmt.Errorf("NATS is not ready: %s", tail(p.log.String(), 2000))
+		log := p.log.String()
+		_, at, listens := strings.Cut(log, "client connections on "+loopback+":")
+		if !listens || !strings.Contains(at, "Server is ready") {
+			return fmt.Errorf("NATS is not ready: %s", tail(log, 2000))
 		}
+		n.port, _, _ = strings.Cut(at, "\n")
 		return nil
 	})
+	n.url = "nats://" + loopback + ":" + n.port
 }
 
 // startCluster runs three gateways on one NATS server.

@@ -23,6 +23,10 @@ import (
 // it should.
 const patience = 30 * time.Second
 
+// loopback is where everything listens: as connections come from 127.0.0.1, none of them
+// takes the port of a server that is to start again.
+const loopback = "127.77.0.1"
+
 const apiKey = "key of the tests"
 
 // Built once for all tests.
@@ -171,7 +175,7 @@ func launch(config string, flags ...string) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	return launchAt("127.0.0.1:0", "127.0.0.1:0", append([]string{"--config", f.Name()}, flags...))
+	return launchAt(loopback+":0", loopback+":0", append([]string{"--config", f.Name()}, flags...))
 }
 
 // launchAt starts a gateway where another was.
