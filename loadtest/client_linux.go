@@ -25,9 +25,15 @@ const (
 	stateFree clientState = iota
 	stateConnecting
 	stateUpgrading
+	stateJoining // upgraded; its play is a greeter and has not admitted it yet
 	stateOpen
 	stateClosing // our close frame is out; the other end is to close
 )
+
+// String names what a connection is doing until it is open.
+func (s clientState) String() string {
+	return [...]string{"", "connect", "upgrade", "connect and subscribe", "", ""}[s]
+}
 
 // client is one connection. Owned by its worker's loop.
 type client struct {
@@ -38,6 +44,7 @@ type client struct {
 	id      uint32
 	sent    uint32 // messages sent
 	next    uint32 // sequence number expected next
+	session uint32 // of clients
 	since   int64  // Unix ns: start of the connect, later of the closing
 	rest    *rest  // nil while nothing is left over, which is nearly always
 }
@@ -199,13 +206,23 @@ func (w *worker) event(c *client, e ws.Event) {
 			code = binary.BigEndian.AppendUint16(nil, uint16(e.Code))
 		}
 		w.sendFrame(c, ws.OpClose, code, false)
-		if c.state != stateFree {
+		if w.comesBack(c, e.Code) {
+			w.stats.Closed++
+			w.cut(c)
+		} else if c.state != stateFree {
 			w.drop(c, fmt.Errorf("closed by the server with code %d %.60q", e.Code, e.Payload))
 		}
 	default:
-		w.progress = w.now
+		if !w.speaks() { // else pings would count
+			w.progress = w.now
+		}
 		w.play.message(c, e.Payload)
 	}
+}
+
+// comesBack reports whether the server closed c with a code after which clients of the protocol return.
+func (w *worker) comesBack(c *client, code ws.CloseCode) bool {
+	return w.Scenario == Reconnect && c.state == stateOpen && code >= 3000 && code < 3500
 }
 
 // sendFrame sends one masked frame. The mask key must be unpredictable to whoever chooses the payload (RFC 6455
@@ -253,7 +270,19 @@ func (w *worker) response(c *client, in []byte) []byte {
 		return nil
 	}
 	c.tidy()
-	c.state, c.deflate, c.joined = stateOpen, deflate, true
+	c.deflate = deflate
+	if g, ok := w.play.(greeter); ok {
+		c.state = stateJoining
+		g.greet(c)
+	} else {
+		w.admit(c)
+	}
+	return in[n:]
+}
+
+// admit makes c one of those that are open.
+func (w *worker) admit(c *client) {
+	c.state, c.joined = stateOpen, true
 	w.connecting--
 	w.opens++
 	w.everOpen = true
@@ -263,7 +292,6 @@ func (w *worker) response(c *client, in []byte) []byte {
 	}
 	w.stats.Connect.record(w.now - c.since)
 	w.play.opened(c)
-	return in[n:]
 }
 
 // beginClose starts the closing handshake (RFC 6455 section 7.1.2). The server is to close the TCP connection.
@@ -276,9 +304,11 @@ func (w *worker) beginClose(c *client) {
 	}
 }
 
-// reset ends c with an RST.
-func (w *worker) reset(c *client) {
-	_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else it ends with FIN
+// cut ends c without a closing handshake; --abort does so with an RST.
+func (w *worker) cut(c *client) {
+	if w.Abort {
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else it ends with FIN
+	}
 	c.state = stateClosing
 	w.closes++
 	w.drop(c, nil)
@@ -291,10 +321,15 @@ func (w *worker) drop(c *client, cause error) {
 	c.state, c.rest = stateFree, nil
 	w.free = append(w.free, w.slot(c))
 	switch state {
-	case stateConnecting, stateUpgrading:
+	case stateConnecting, stateUpgrading, stateJoining:
 		w.connecting--
+		if g, ok := w.play.(greeter); ok {
+			c.state = state // tells how far it came
+			g.failed(c)
+			c.state = stateFree
+		}
 		if cause == io.EOF {
-			cause = fmt.Errorf("upgrade: the server closed the connection without a whole answer")
+			cause = fmt.Errorf("%v: the server closed the connection without a whole answer", state)
 		}
 		w.openFailed(cause)
 		return
@@ -317,8 +352,8 @@ func (w *worker) closeAll() {
 	w.phase, w.wanted, w.toClose = closing, w.started, 0
 	w.emit(evStats, 0, "")
 	for i := range w.clients {
-		if c := &w.clients[i]; c.state == stateConnecting || c.state == stateUpgrading {
-			w.drop(c, fmt.Errorf("the run ended before the upgrade did"))
+		if c := &w.clients[i]; c.state != stateFree && c.state < stateOpen {
+			w.drop(c, fmt.Errorf("the run ended before the %v did", c.state))
 		}
 	}
 	w.closeMore()

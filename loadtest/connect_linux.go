@@ -59,7 +59,7 @@ func sourcesNeeded(o *Options, nodes int64, generous bool) int {
 		ports = max(1, ports/2)
 	}
 	total := int64(o.Connections) * nodes
-	if o.Scenario == Storm {
+	if o.storms() {
 		total = max(o.Messages, 1) * nodes // closed ones keep their port for a while
 	}
 	return int((total + ports - 1) / ports)
@@ -195,7 +195,7 @@ func (w *worker) expire() {
 		case c.state == stateConnecting:
 			w.drop(c, fmt.Errorf("connect to %v: no answer in %v (--timeout)", w.target.addr, w.Timeout))
 		default:
-			w.drop(c, fmt.Errorf("upgrade: no whole answer in %v (--timeout)", w.Timeout))
+			w.drop(c, fmt.Errorf("%v: no whole answer in %v (--timeout)", c.state, w.Timeout))
 		}
 	}
 	w.limbo = kept

@@ -25,7 +25,8 @@ type command struct {
 const (
 	doConnect = "connect" // N connections in total are to be tried; answered by evConnected
 	doBegin   = "begin"   // the measured phase begins; a node that has no more to send answers evOver
-	doRound   = "round"   // fanout, closed loop: message N is to be waited for, and sent by who has the sender
+	doRound   = "round"   // fanout, closed loop: message N is to be waited for, and sent by who has the sender; publish: the first N are
+	doCut     = "cut"     // reconnect: the share of the clients is to be cut
 	doHalt    = "halt"    // send no more, now; answered by evOver
 	doFinish  = "finish"  // take in the last answers (fanout: of N messages), for at most the timeout; answered by evFinished
 	doClose   = "close"   // closing handshake with all; answered by evClosed, after which the node is gone
@@ -44,7 +45,7 @@ const (
 	evStats     = "stats"
 	evConnected = "connected"
 	evOver      = "over"  // N messages were sent
-	evRound     = "round" // fanout, closed loop: every receiver here has the message
+	evRound     = "round" // fanout and publish, closed loop: every receiver here has the message
 	evFinished  = "finished"
 	evClosed    = "closed"
 	evDied      = "died" // a child process ended unasked; Text says how
@@ -62,7 +63,8 @@ type assignment struct {
 	IDBase, IDStep uint32 // its connections have the ids IDBase, IDBase+IDStep, ...
 	Sender         bool   // fanout: has the sending connection
 	Solo           bool   // there is no other node
-	Seed           uint64 // of Sec-WebSocket-Key
+	Seed           uint64 // of Sec-WebSocket-Key, and the run's mark in what is published; the same everywhere
+	AllChannels    int    // of the run
 }
 
 // split cuts a into n shares that sum up to it.
@@ -101,7 +103,9 @@ func share(total int64, n, i int) int64 {
 type fleet struct {
 	// Static after newFleet.
 	nodes  []node
-	leaves int // event loops in all of them
+	leaves int    // event loops in all of them
+	rounds bool   // each round follows the one before (fanout)
+	seed   uint64 // as in the assignments
 	events chan event
 	woken  chan struct{} // capacity 1: something changed
 	ended  chan struct{} // closed by stop
@@ -148,7 +152,7 @@ func (f *fleet) take(e event) {
 	case evOver:
 		f.sent = max(f.sent, e.N)
 	case evRound:
-		nextRound = f.seen[evRound]%int64(f.leaves) == 0
+		nextRound = f.rounds && f.seen[evRound]%int64(f.leaves) == 0
 	case evDied:
 		f.died = errors.New(e.Text)
 	}
@@ -198,7 +202,7 @@ func (f *fleet) snapshot() stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := *f.sum
-	s.Latency, s.Connect, s.Errors = hist{}, hist{}, nil
+	s.Latency, s.Connect, s.Back, s.Errors = hist{}, hist{}, hist{}, nil
 	return s
 }
 
@@ -255,9 +259,10 @@ func open(o *Options) (*fleet, error) {
 		return nil, fmt.Errorf("too few descriptors: this user's limit (ulimit -Hn) allows %d connections per process, but --connections %d in --processes %d needs %d; give --processes %d or more (or 0), or raise the limit",
 			capacity, o.Connections, processes, need, (held+capacity-1)/capacity)
 	}
-	a := assignment{Options: *o, IDStep: 1, Sender: o.Scenario == Fanout, Solo: true, Seed: uint64(clock())}
+	a := assignment{Options: *o, IDStep: 1, Sender: o.Scenario == Fanout, Solo: true, Seed: uint64(clock()), AllChannels: o.allChannels()}
 	events := make(chan event, 64)
 	f := newFleet(processes*o.Threads, events)
+	f.rounds, f.seed = o.Scenario == Fanout, a.Seed
 	if processes > 1 {
 		for _, part := range a.split(processes) {
 			c, err := startChild(part, events, f.ended)
@@ -278,10 +283,10 @@ func open(o *Options) (*fleet, error) {
 
 // heldAtOnce is how many sockets the run has open at the most.
 func heldAtOnce(o *Options) int {
-	switch o.Scenario {
-	case Storm:
+	switch {
+	case o.storms():
 		return o.ConnectParallel
-	case Fanout:
+	case o.Scenario == Fanout:
 		return o.Connections + 1
 	}
 	return o.Connections

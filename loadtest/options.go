@@ -27,6 +27,12 @@ const (
 	Fanout Scenario = "fanout" // one sends, all receive
 	Storm  Scenario = "storm"  // connect, upgrade, close, again and again
 	Soak   Scenario = "soak"   // echo for long, with connections coming and going
+
+	// These speak the client protocol.
+	Clients   Scenario = "clients"   // connect and subscribe in steps, and stay
+	Join      Scenario = "join"      // connect, subscribe, close, again and again
+	Publish   Scenario = "publish"   // publish through the server's API; all subscribers receive
+	Reconnect Scenario = "reconnect" // the same, while connections are cut and come back
 )
 
 // Options says what to do. The struct tags name the command-line flags (kong); keys in scenario files are the
@@ -58,7 +64,19 @@ type Options struct {
 	Settle time.Duration  `help:"idle: wait before each RSS sample." default:"3s" json:"settle_ns"`
 	Steps  int            `help:"idle: RSS samples taken while connecting." default:"5" json:"steps"`
 	Abort  bool           `help:"storm: end with RST instead of a closing handshake." json:"abort,omitempty"`
-	Churn  float64        `help:"soak: connections replaced per second; 0 = a sixtieth of all." json:"churn,omitempty"`
+	Churn  float64        `help:"soak: connections replaced per second; 0 = a sixtieth of all. reconnect: sessions cut per second at random, instead of --cut." json:"churn,omitempty"`
+
+	// Of the scenarios that speak the client protocol.
+	Protocol      string        `help:"Encoding: json or protobuf." enum:"json,protobuf" default:"json" group:"Client protocol" json:"protocol,omitempty"`
+	Channels      int           `help:"Channels in total; 0 = every client has its own." default:"1" group:"Client protocol" json:"channels,omitempty"`
+	Subscriptions int           `help:"Channels that each client subscribes to." default:"1" group:"Client protocol" json:"subscriptions,omitempty"`
+	Channel       string        `help:"What names of channels begin with; a number follows." default:"load-" group:"Client protocol" json:"channel,omitempty"`
+	HMACSecret    string        `name:"hmac-secret" help:"Make tokens for user-0, user-1, ... with it; else clients are anonymous." env:"ROOST_HMAC_SECRET" group:"Client protocol" json:"hmac_secret,omitempty"`
+	API           string        `name:"api" help:"publish, reconnect: the server's API, e.g. http://127.0.0.1:8001/api." group:"Client protocol" placeholder:"URL" json:"api,omitempty"`
+	APIKey        string        `name:"api-key" help:"Its key." env:"ROOST_API_KEY" group:"Client protocol" json:"-"`
+	Publishers    int           `help:"Requests to the API at the same time; a channel's follow each other." default:"16" group:"Client protocol" json:"publishers,omitempty"`
+	Cut           float64       `help:"reconnect: share of the clients to be cut at once, in the middle of the publications." default:"1" group:"Client protocol" json:"cut,omitempty"`
+	Away          time.Duration `help:"reconnect: how long those cut stay away." group:"Client protocol" json:"away_ns,omitempty"`
 }
 
 // Limits of what one run may ask for.
@@ -76,12 +94,12 @@ func (o *Options) validate() error {
 		bad  bool
 		text string
 	}
-	paced := o.Scenario == Echo || o.Scenario == Soak || o.Scenario == Fanout
+	paced := o.Scenario == Echo || o.Scenario == Soak || o.Scenario == Fanout || o.publishes()
 	for _, r := range []rule{
 		{o.Connections < 1 || o.Connections > maxConnections, fmt.Sprintf("--connections %d: must be 1 to %d", o.Connections, maxConnections)},
 		{o.Size < headerSize || o.Size > maxSize, fmt.Sprintf("--size %d: must be %d to %d bytes (%d hold connection, sequence and time)", o.Size, headerSize, maxSize, headerSize)},
 		{o.Messages < 0, "--messages must not be negative"},
-		{o.Duration <= 0 && o.Messages == 0 && o.Scenario != Idle, "--duration must be positive, or give --messages"},
+		{o.Duration <= 0 && o.Messages == 0 && !o.holds(), "--duration must be positive, or give --messages"},
 		{o.Scenario == Soak && o.Duration <= 0, "soak runs for a --duration; it must be positive"},
 		{o.Scenario == Soak && o.Rate <= 0, "soak is paced: give --rate, messages per second in total"},
 		{o.Rate < 0 || o.ConnectRate < 0 || o.Churn < 0, "rates must not be negative; 0 means unpaced"},
@@ -93,16 +111,19 @@ func (o *Options) validate() error {
 		{o.Processes < 0 || o.Processes > maxProcesses, fmt.Sprintf("--processes %d: must be 0 to %d", o.Processes, maxProcesses)},
 		{o.Threads < 1 || o.Threads > maxThreads, fmt.Sprintf("--threads %d: must be 1 to %d", o.Threads, maxThreads)},
 		{o.Timeout <= 0, "--timeout must be positive"},
-		{o.Scenario == Idle && o.Steps < 1, "--steps must be at least 1"},
+		{o.holds() && o.Steps < 1, "--steps must be at least 1"},
 		{o.hold() < 0 || o.Settle < 0, "--hold and --settle must not be negative"},
 		{o.PID < 0, "--pid must be a process id"},
 		{o.PID > 0 && o.Metrics != "", "--pid and --metrics are alternatives: give one"},
-		{o.Abort && o.Scenario != Storm, "--abort belongs to storm"},
-		{o.Churn > 0 && o.Scenario != Soak, "--churn belongs to soak"},
+		{o.Abort && !o.storms() && o.Scenario != Reconnect, "--abort belongs to storm, join and reconnect"},
+		{o.Churn > 0 && o.Scenario != Soak && o.Scenario != Reconnect, "--churn belongs to soak and reconnect"},
 	} {
 		if r.bad {
 			return errors.New(r.text)
 		}
+	}
+	if err := o.validateProtocol(); err != nil {
+		return err
 	}
 	for _, h := range o.Header {
 		if name, _, ok := strings.Cut(h, ":"); !ok || strings.TrimSpace(name) == "" || strings.ContainsAny(h, "\r\n") {
@@ -113,12 +134,44 @@ func (o *Options) validate() error {
 	return err
 }
 
+// maxSubscriptions bounds what a node keeps of its clients' channels.
+const maxSubscriptions = 64 << 20
+
+// validateProtocol checks what only scenarios of the client protocol use.
+func (o *Options) validateProtocol() error {
+	if !o.speaks() {
+		return nil
+	}
+	for _, r := range []struct {
+		bad  bool
+		text string
+	}{
+		{o.Protocol != "json" && o.Protocol != "protobuf", fmt.Sprintf("--protocol %q: must be json or protobuf", o.Protocol)},
+		{o.Deflate, "--deflate is for echo and its kin: clients of the protocol send too little"},
+		{o.Channels < 0 || o.Subscriptions < 0, "--channels and --subscriptions must not be negative"},
+		{o.Channels > 0 && o.Subscriptions > o.Channels, fmt.Sprintf("--subscriptions %d: there are only --channels %d", o.Subscriptions, o.Channels)},
+		{o.Connections*o.Subscriptions > maxSubscriptions, fmt.Sprintf("--connections times --subscriptions must be at most %d", maxSubscriptions)},
+		{o.publishes() && o.Subscriptions < 1, "--subscriptions must be at least 1: somebody has to receive what is published"},
+		{o.publishes() && o.Size < publicationSize, fmt.Sprintf("--size %d: a publication takes at least %d bytes", o.Size, publicationSize)},
+		{o.publishes() && o.API == "", "--api is missing: give the server's API, e.g. http://127.0.0.1:8001/api"},
+		{o.publishes() && (o.Publishers < 1 || o.Publishers > maxPublishers), fmt.Sprintf("--publishers %d: must be 1 to %d", o.Publishers, maxPublishers)},
+		{o.Scenario == Reconnect && o.Rate <= 0, "reconnect is paced: give --rate, publications per second in total"},
+		{o.Cut < 0 || o.Cut > 1, "--cut is a share: 0 to 1"},
+		{o.Away < 0, "--away must not be negative"},
+	} {
+		if r.bad {
+			return errors.New(r.text)
+		}
+	}
+	return nil
+}
+
 // hold is how long to stay quiet after the last connect.
 func (o *Options) hold() time.Duration {
 	switch {
 	case o.Hold != nil:
 		return *o.Hold
-	case o.Scenario == Idle:
+	case o.holds():
 		return 5 * time.Second
 	}
 	return 0
@@ -169,6 +222,9 @@ func newTarget(o *Options) (*target, error) {
 	b.WriteString("Sec-WebSocket-Version: 13\r\n")
 	if o.Deflate {
 		b.WriteString("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n")
+	}
+	if o.speaks() && o.Protocol == "protobuf" {
+		b.WriteString("Sec-WebSocket-Protocol: centrifuge-protobuf\r\n")
 	}
 	for _, h := range o.Header {
 		name, value, _ := strings.Cut(h, ":")

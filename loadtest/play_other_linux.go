@@ -37,7 +37,7 @@ func (s *storm) begin() {
 func (s *storm) opened(c *client) {
 	s.w.progress = s.w.now
 	if s.w.Abort {
-		s.w.reset(c)
+		s.w.cut(c)
 		return
 	}
 	s.w.beginClose(c)

@@ -23,13 +23,21 @@ func (r *Result) rows() []row {
 	}
 	add("elapsed", "%.2f s", r.Elapsed)
 	switch r.Scenario {
-	case Idle:
-	case Storm:
+	case Idle, Clients:
+	case Storm, Join:
 		add("upgrades", "%.0f per second", m.PerSecond)
 	default:
 		add("messages", "%d sent, %d received of %d expected, %d wrong, %d lost", m.Sent, m.Received, m.Expected, m.Wrong, m.Lost)
 		add("received", "%.0f per second", m.PerSecond)
 		add("late or dropped sends", "%d", m.Late)
+	}
+	if v := r.Recovery; v != nil {
+		add("connections ended", "%d cut, %d closed by the server", v.Cuts, v.Closed)
+		add("subscriptions", "%d recovered, %d told that they were not (%d publications)", v.Recovered, v.Unrecovered, v.Told)
+		add("publications", "%d doubled, %d out of order, %d gaps in offsets", v.Doubled, v.Disordered, v.Gaps)
+		if v.Back != nil {
+			add("back after", "p50 %.2f ms, p99 %.2f ms, all %.2f ms", v.Back.P50, v.Back.P99, v.Back.Max)
+		}
 	}
 	if l := r.Latency; l != nil {
 		add("latency", "p50 %d µs, p90 %d, p99 %d, p99.9 %d, max %d, mean %.0f", l.P50, l.P90, l.P99, l.P999, l.Max, l.Mean)
@@ -56,6 +64,11 @@ func (r *Result) serverRows(add func(name, format string, args ...any)) {
 	optional(add, "server CPU per message", "%.2f µs", s.PerMessage)
 	optional(add, "server CPU per delivery", "%.2f µs", s.PerDelivery)
 	optional(add, "server CPU per upgrade + close", "%.2f µs", s.PerUpgrade)
+	if r.Scenario == Join {
+		optional(add, "server CPU per connect + subscribe + close", "%.2f µs", s.PerClient)
+	} else {
+		optional(add, "server CPU per connect + subscribe", "%.2f µs", s.PerClient)
+	}
 	if s.Threads > 0 {
 		add("server threads", "%d", s.Threads)
 	}

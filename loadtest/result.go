@@ -25,6 +25,7 @@ type Result struct {
 	Config      Options        `json:"config"`
 	Connections Connections    `json:"connections"`
 	Messages    Messages       `json:"messages"`
+	Recovery    *Recovery      `json:"recovery,omitempty"` // reconnect
 	Latency     *Latency       `json:"latency_us,omitempty"`
 	Server      *Server        `json:"server,omitempty"`
 	Client      Client         `json:"client"`
@@ -51,7 +52,7 @@ type Connections struct {
 	Connect *Milliseconds `json:"connect_ms,omitempty"`
 }
 
-// Milliseconds are from the connect to the 101.
+// Milliseconds are from the connect to the 101, with the client protocol to the last subscribe reply.
 type Milliseconds struct {
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
@@ -69,6 +70,26 @@ type Messages struct {
 	PerSecond float64 `json:"per_second"`            // received (storm: upgrades), over Elapsed
 	BytesIn   int64   `json:"bytes_in"`              // of the whole run, upgrades included
 	BytesOut  int64   `json:"bytes_out"`
+}
+
+// Recovery is what became of sessions whose connections ended.
+type Recovery struct {
+	Cuts        int64         `json:"cuts"`              // connections cut
+	Closed      int64         `json:"closed_by_server"`  // with a code after which clients come back
+	Recovered   int64         `json:"recovered"`         // subscriptions that came back and missed nothing
+	Unrecovered int64         `json:"unrecovered"`       // subscriptions whose gap the server told of
+	Told        int64         `json:"told_lost"`         // publications in these gaps
+	Gaps        int64         `json:"offset_gaps"`       // jumps of the offset that the server did not tell of
+	Doubled     int64         `json:"doubled"`           // publications that came again
+	Disordered  int64         `json:"out_of_order"`      // publications that came late
+	Back        *Milliseconds `json:"back_ms,omitempty"` // from a cut until the session was open again; Max: until all were
+}
+
+func recoveryOf(s *stats) *Recovery {
+	return &Recovery{
+		Cuts: s.Cuts, Closed: s.Closed, Recovered: s.Recovered, Unrecovered: s.Unrecovered, Told: s.Told,
+		Gaps: s.Gaps, Doubled: s.Doubled, Disordered: s.Disordered, Back: connectOf(s.Back),
+	}
 }
 
 // Latency is from the intended send to the arrival, in µs; for a storm from the connect to the 101.
@@ -91,6 +112,7 @@ type Server struct {
 	PerMessage    *float64 `json:"cpu_us_per_message,omitempty"`
 	PerDelivery   *float64 `json:"cpu_us_per_delivery,omitempty"`
 	PerUpgrade    *float64 `json:"cpu_us_per_upgrade,omitempty"`
+	PerClient     *float64 `json:"cpu_us_per_client,omitempty"` // clients: connect and subscribe; join: and close
 	Threads       int64    `json:"threads,omitempty"`
 }
 
@@ -137,7 +159,8 @@ type ErrorCount struct {
 // OK reports whether all was as wanted.
 func (r *Result) OK() bool {
 	return !r.Interrupted && len(r.Errors) == 0 && r.Connections.Opened > 0 && r.Connections.Failed == 0 &&
-		r.Connections.Lost == 0 && r.Messages.Wrong == 0 && r.Messages.Lost == 0
+		r.Connections.Lost == 0 && r.Messages.Wrong == 0 && r.Messages.Lost == 0 &&
+		(r.Recovery == nil || r.Recovery.Gaps == 0)
 }
 
 func latencyOf(h hist) *Latency {

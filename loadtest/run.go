@@ -27,10 +27,11 @@ type run struct {
 	meter    selfMeter
 	begin    time.Time
 
-	before, after usage // of the server, around the measured phase
-	clientIdle    int64 // generator RSS with no connections, bytes
-	clientOpen    int64 // and with all of them, before the load
-	cpuStart      int64 // generator CPU before the measured phase, ns
+	before, after usage         // of the server, around the measured phase
+	clientIdle    int64         // generator RSS with no connections, bytes
+	clientOpen    int64         // and with all of them, before the load
+	joining       time.Duration // server CPU while the connections opened
+	cpuStart      int64         // generator CPU before the measured phase, ns
 	phaseStart    time.Time
 	lastSample    time.Time
 	lastCPU       time.Duration
@@ -54,6 +55,7 @@ func Run(ctx context.Context, o Options, command string, p Progress) (*Result, e
 		Tool: "roost-load", Schema: Schema, Scenario: o.Scenario, Command: command,
 		Started: r.begin.Format(time.RFC3339), Machine: thisMachine(), Config: o, Series: []Sample{},
 	}
+	r.result.Config.HMACSecret = "" // goes nowhere but to the generator's own children
 	if r.fleet, err = open(&o); err != nil {
 		return nil, err
 	}
@@ -92,16 +94,20 @@ func (r *run) measure(ctx context.Context) error {
 
 // connect opens the connections; for idle in steps, with a sample of the memory after each.
 func (r *run) connect(ctx context.Context) error {
-	if r.o.Scenario == Storm {
+	if r.o.storms() {
 		return nil
 	}
 	steps := 1
-	if r.o.Scenario == Idle {
+	if r.o.holds() {
 		steps = min(r.o.Steps, r.o.Connections)
 	}
 	r.phase("connect", int64(r.o.Connections))
 	defer r.progress.End()
 	for i := range steps {
+		before, err := r.usage()
+		if err != nil {
+			return err
+		}
 		r.fleet.do(command{Do: doConnect, N: int64(r.o.Connections) * int64(i+1) / int64(steps)})
 		if err := r.await(ctx, evConnected, int64(i+1)*int64(r.fleet.leaves)); err != nil {
 			return err
@@ -109,7 +115,12 @@ func (r *run) connect(ctx context.Context) error {
 		if s := r.fleet.snapshot(); s.Opened == 0 {
 			return nil // the result tells why
 		}
-		if r.o.Scenario == Idle {
+		after, err := r.usage()
+		if err != nil {
+			return err
+		}
+		r.joining += after.CPU - before.CPU
+		if r.o.holds() {
 			if err := r.sleep(ctx, r.o.Settle); err != nil {
 				return err
 			}
@@ -134,10 +145,10 @@ func (r *run) sampleMemory() error {
 
 // load is the measured phase.
 func (r *run) load(ctx context.Context) error {
-	if s := r.fleet.snapshot(); s.Opened == 0 && r.o.Scenario != Storm {
+	if s := r.fleet.snapshot(); s.Opened == 0 && !r.o.storms() {
 		return nil
 	}
-	if hold := r.o.hold(); hold > 0 && r.o.Scenario != Idle {
+	if hold := r.o.hold(); hold > 0 && !r.o.holds() {
 		r.phase("hold", 0)
 		err := r.sleep(ctx, hold)
 		r.progress.End()
@@ -155,16 +166,19 @@ func (r *run) load(ctx context.Context) error {
 	r.cpuStart, r.clientOpen = s.CPU, s.RSS
 	r.phase(string(r.o.Scenario), r.o.Messages)
 	defer r.progress.End()
-	if r.o.Scenario == Idle {
+	if r.o.holds() {
 		return r.sleep(ctx, r.o.hold())
 	}
 	r.fleet.do(command{Do: doBegin})
+	if r.o.publishes() {
+		return r.publish(ctx)
+	}
 	return r.await(ctx, evOver, r.fleet.over(r.o.Scenario))
 }
 
 // finish waits for the last answers and sums up.
 func (r *run) finish(ctx context.Context) error {
-	if r.result.Interrupted || r.o.Scenario == Idle || r.phaseStart.IsZero() {
+	if r.result.Interrupted || r.o.holds() || r.phaseStart.IsZero() {
 		limited, cancel := context.WithTimeout(ctx, interruptedDrain)
 		defer cancel()
 		r.fleet.do(command{Do: doHalt})
@@ -260,7 +274,7 @@ func (r *run) watch() {
 
 func (r *run) show(s stats) {
 	done := s.Open
-	if r.o.Scenario == Storm {
+	if r.o.storms() {
 		done = s.Completed
 	} else if !r.phaseStart.IsZero() {
 		done = s.Sent

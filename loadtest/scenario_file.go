@@ -30,7 +30,7 @@ func ScenarioFile(text []byte) ([][]string, error) {
 	for i, step := range steps {
 		name := step["scenario"]
 		if name.Kind != yaml.ScalarNode || name.Value == "run" || name.Value == ChildCommand {
-			return nil, fmt.Errorf("step %d: give it scenario: idle, echo, fanout, storm or soak", i+1)
+			return nil, fmt.Errorf("step %d: give it scenario: idle, echo, fanout, storm, soak, clients, join, publish or reconnect", i+1)
 		}
 		line := []string{name.Value}
 		keys := make([]string, 0, len(step))

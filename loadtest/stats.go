@@ -22,6 +22,14 @@ func (h hist) record(ns int64) {
 	_ = h.RecordValue(min(max(ns/1000, 1), histMax)) // cannot fail: the value is in the range
 }
 
+// handOver returns what is to be told, nothing if h is empty, and what is to be filled next.
+func (h hist) handOver() (told, next hist) {
+	if h.TotalCount() > 0 {
+		return h, newHist()
+	}
+	return hist{}, h
+}
+
 // MarshalText writes the compressed V2 encoding in base64, and nothing for an empty histogram.
 func (h hist) MarshalText() ([]byte, error) {
 	if h.Histogram == nil || h.TotalCount() == 0 {
@@ -64,16 +72,27 @@ type stats struct {
 	BytesIn  int64 `json:"bytes_in,omitempty"`
 	BytesOut int64 `json:"bytes_out,omitempty"`
 
+	// Of sessions of the client protocol.
+	Cuts        int64 `json:"cuts,omitempty"`        // connections cut on purpose
+	Closed      int64 `json:"closed,omitempty"`      // connections closed by the server with a code to come back after
+	Recovered   int64 `json:"recovered,omitempty"`   // subscriptions
+	Unrecovered int64 `json:"unrecovered,omitempty"` // subscriptions of which the server said so
+	Told        int64 `json:"told,omitempty"`        // publications missed by those
+	Doubled     int64 `json:"doubled,omitempty"`     // publications
+	Disordered  int64 `json:"disordered,omitempty"`  // publications
+	Gaps        int64 `json:"gaps,omitempty"`        // jumps of the offset between publications
+
 	RSS int64 `json:"rss,omitempty"` // gauge: memory of the generator, bytes
 	CPU int64 `json:"cpu,omitempty"` // of the generator, ns
 
 	Latency hist             `json:"latency"` // µs, messages
-	Connect hist             `json:"connect"` // µs, from connect to 101
+	Connect hist             `json:"connect"` // µs, from connect to 101, or to the last subscribe reply
+	Back    hist             `json:"back"`    // µs, from a cut until the session is open again
 	Errors  map[string]int64 `json:"errors,omitempty"`
 }
 
 func newStats() *stats {
-	return &stats{Latency: newHist(), Connect: newHist(), Errors: map[string]int64{}}
+	return &stats{Latency: newHist(), Connect: newHist(), Back: newHist(), Errors: map[string]int64{}}
 }
 
 // add merges d into s.
@@ -85,6 +104,8 @@ func (s *stats) add(d *stats) {
 		{&s.Opened, d.Opened}, {&s.Failed, d.Failed}, {&s.Lost, d.Lost}, {&s.Open, d.Open}, {&s.Completed, d.Completed},
 		{&s.Sent, d.Sent}, {&s.Received, d.Received}, {&s.Wrong, d.Wrong}, {&s.Missing, d.Missing}, {&s.Late, d.Late},
 		{&s.BytesIn, d.BytesIn}, {&s.BytesOut, d.BytesOut}, {&s.RSS, d.RSS}, {&s.CPU, d.CPU},
+		{&s.Cuts, d.Cuts}, {&s.Closed, d.Closed}, {&s.Recovered, d.Recovered}, {&s.Unrecovered, d.Unrecovered},
+		{&s.Told, d.Told}, {&s.Doubled, d.Doubled}, {&s.Disordered, d.Disordered}, {&s.Gaps, d.Gaps},
 	} {
 		*f.to += f.from
 	}
@@ -93,6 +114,9 @@ func (s *stats) add(d *stats) {
 	}
 	if d.Connect.Histogram != nil {
 		s.Connect.Merge(d.Connect.Histogram)
+	}
+	if d.Back.Histogram != nil {
+		s.Back.Merge(d.Back.Histogram)
 	}
 	for text, n := range d.Errors {
 		s.fail(text, n)

@@ -7,21 +7,26 @@ func (r *run) sum() {
 	defer f.mu.Unlock()
 	s, res := f.sum, r.result
 	wanted := int64(r.o.Connections)
-	if r.o.Scenario == Storm {
+	if r.o.storms() {
 		wanted = max(r.o.Messages, s.Opened+s.Failed)
 	}
 	res.Connections = Connections{Wanted: wanted, Opened: s.Opened, Failed: s.Failed, Lost: s.Lost, Connect: connectOf(s.Connect)}
 	expected := s.Sent
 	if r.o.Scenario == Fanout {
 		expected = s.Sent * s.Opened
+	} else if r.o.publishes() {
+		expected = r.o.deliveries(s.Sent)
 	}
 	res.Messages = Messages{
 		Sent: s.Sent, Received: s.Received, Expected: expected, Wrong: s.Wrong, Lost: s.Missing, Late: s.Late,
 		BytesIn: s.BytesIn, BytesOut: s.BytesOut,
 	}
 	done, latency := s.Received, s.Latency
-	if r.o.Scenario == Storm {
+	if r.o.storms() {
 		done, latency = s.Completed, s.Connect
+	}
+	if r.o.Scenario == Reconnect {
+		res.Recovery = recoveryOf(s)
 	}
 	if res.Elapsed > 0 {
 		res.Messages.PerSecond = float64(done) / res.Elapsed
@@ -42,6 +47,9 @@ func (r *run) sumServer(done int64) {
 	if b, ok := slope(r.result.Memory); ok {
 		server.PerConnection = &b
 	}
+	if opened := r.fleet.sum.Opened; r.o.Scenario == Clients && opened > 0 {
+		server.PerClient = new(float64(r.joining) / 1000 / float64(opened))
+	}
 	if r.phaseStart.IsZero() || r.after.CPU < r.before.CPU {
 		return
 	}
@@ -54,10 +62,12 @@ func (r *run) sumServer(done int64) {
 	switch r.o.Scenario {
 	case Echo, Soak:
 		server.PerMessage = &each
-	case Fanout:
+	case Fanout, Publish, Reconnect:
 		server.PerDelivery = &each
 	case Storm:
 		server.PerUpgrade = &each
+	case Join:
+		server.PerClient = &each
 	}
 }
 
@@ -73,11 +83,11 @@ func (r *run) sumClient(s *stats, done int64) {
 			c.PerMessage = &each
 		}
 	}
-	if s.Opened < countedConnections || r.o.Scenario == Storm {
+	if s.Opened < countedConnections || r.o.storms() {
 		r.result.Client = c
 		return
 	}
-	if r.o.Scenario == Idle {
+	if r.o.holds() {
 		points := make([]MemorySample, 0, len(r.result.Memory))
 		for _, m := range r.result.Memory {
 			points = append(points, MemorySample{Connections: m.Connections, RSS: m.ClientRSS})
@@ -86,7 +96,7 @@ func (r *run) sumClient(s *stats, done int64) {
 			c.PerConnection = &b
 		}
 	} else if r.clientOpen > 0 {
-		b := float64(r.clientOpen-r.clientIdle) / float64(s.Opened)
+		b := float64(r.clientOpen-r.clientIdle) / float64(min(s.Opened, int64(r.o.Connections)))
 		c.PerConnection = &b
 	}
 	r.result.Client = c

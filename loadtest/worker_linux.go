@@ -15,12 +15,13 @@ import (
 )
 
 const (
-	readBuffer  = 256 << 10        // bytes per loop
-	eventBatch  = 256              // events taken from epoll at once
-	wakeSlot    = -1               // slot of the eventfd in epoll's data
-	lateAfter   = time.Millisecond // a send that much behind its due time counts as late
+	readBuffer = 256 << 10 // bytes per loop
+	eventBatch = 256       // events taken from epoll at once
+	wakeSlot   = -1        // slot of the eventfd in epoll's data
+
 	sweepEvery  = 250 * time.Millisecond
-	reservedFDs = 64 // descriptors left to the runtime, pipes and files
+	maxReply    = 64 << 20 // bytes of a frame of the client protocol
+	reservedFDs = 64       // descriptors left to the runtime, pipes and files
 )
 
 // play is what a scenario does with its connections. All methods are called on the loop.
@@ -44,6 +45,7 @@ type worker struct {
 	from   []unix.Sockaddr // source addresses in rotation; none: the kernel's choice
 	limits ws.Limits
 	fill   []byte
+	prefix []byte // of channels' names
 	events chan<- event
 	ended  <-chan struct{}
 	ep     int
@@ -147,11 +149,15 @@ func newWorker(a assignment, events chan<- event, ended <-chan struct{}) (*worke
 		assignment: a, target: t, events: events, ended: ended,
 		limits:  ws.Limits{MaxFrame: int64(a.Size) + 64<<10, MaxMessage: int64(a.Size) + 64<<10},
 		fill:    filler(a.Size),
+		prefix:  []byte(a.Channel),
 		stats:   newStats(),
 		decoder: &ws.Decoder{Client: true},
 		buf:     make([]byte, readBuffer),
 		random:  mix(a.Seed + uint64(a.IDBase)),
 		pace:    newPacer(a.ConnectRate, 0),
+	}
+	if a.speaks() { // a reply may hold many publications
+		w.limits = ws.Limits{MaxFrame: maxReply, MaxMessage: maxReply}
 	}
 	if err := w.addresses(); err != nil {
 		return nil, err
@@ -181,6 +187,10 @@ func newWorker(a assignment, events chan<- event, ended <-chan struct{}) (*worke
 
 func newPlay(w *worker) play {
 	switch w.Scenario {
+	case Clients, Publish, Reconnect:
+		return newClients(w, w.Connections)
+	case Join:
+		return newJoins(w)
 	case Fanout:
 		return &fanout{w: w, pacer: newPacer(w.Rate, w.Ramp)}
 	case Storm:
@@ -306,8 +316,8 @@ func (w *worker) obey() {
 				w.phase, w.progress = draining, w.now
 				w.play.command(doFinish, c.N)
 			}
-		case doRound:
-			w.play.command(doRound, c.N)
+		case doRound, doCut:
+			w.play.command(c.Do, c.N)
 		case doClose:
 			w.closeAll()
 		}
@@ -368,16 +378,9 @@ func (w *worker) sweep() bool {
 // emit sends an event with what was counted since the last one.
 func (w *worker) emit(kind string, n int64, text string) {
 	s := w.stats
-	w.stats = &stats{Latency: s.Latency, Connect: s.Connect, Errors: map[string]int64{}}
-	if s.Latency.TotalCount() > 0 {
-		w.stats.Latency = newHist()
-	} else {
-		s.Latency = hist{}
-	}
-	if s.Connect.TotalCount() > 0 {
-		w.stats.Connect = newHist()
-	} else {
-		s.Connect = hist{}
-	}
+	w.stats = &stats{Errors: map[string]int64{}}
+	s.Latency, w.stats.Latency = s.Latency.handOver()
+	s.Connect, w.stats.Connect = s.Connect.handOver()
+	s.Back, w.stats.Back = s.Back.handOver()
 	emit(w.events, w.ended, event{Kind: kind, N: n, Stats: s, Text: text})
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -41,7 +42,13 @@ type cli struct {
 	Fanout scenario `cmd:"" help:"Let one more connection send; all must receive everything in order."`
 	Storm  scenario `cmd:"" help:"Connect, upgrade and close, again and again."`
 	Soak   scenario `cmd:"" help:"Echo at a rate while connections come and go."`
-	Run    struct {
+
+	Clients   scenario `cmd:"" help:"Connect and subscribe clients in steps, hold them, and tell what each costs."`
+	Join      scenario `cmd:"" help:"Connect, subscribe and close, again and again."`
+	Publish   scenario `cmd:"" help:"Publish through the server's API; every subscriber must receive everything in order."`
+	Reconnect scenario `cmd:"" help:"The same, while clients are cut, come back and recover what they missed."`
+
+	Run struct {
 		File   string `arg:"" type:"existingfile" help:"YAML list of steps: scenario, and flags under their names."`
 		URL    string `help:"For all steps, instead of their own." placeholder:"URL"`
 		PID    int    `name:"pid" help:"For all steps, instead of their own."`
@@ -104,9 +111,10 @@ type job struct {
 // plan turns the parsed arguments into the runs to do.
 func plan(c *cli, command string, args []string) ([]job, output, error) {
 	if command != "run" {
-		s := map[string]*scenario{"idle": &c.Idle, "echo": &c.Echo, "fanout": &c.Fanout, "storm": &c.Storm, "soak": &c.Soak}[command]
+		s := map[string]*scenario{"idle": &c.Idle, "echo": &c.Echo, "fanout": &c.Fanout, "storm": &c.Storm, "soak": &c.Soak,
+			"clients": &c.Clients, "join": &c.Join, "publish": &c.Publish, "reconnect": &c.Reconnect}[command]
 		s.Scenario = loadtest.Scenario(command)
-		return []job{{s.Options, "roost-load " + strings.Join(args, " ")}}, s.output, nil
+		return []job{{s.Options, "roost-load " + strings.Join(withoutSecrets(args), " ")}}, s.output, nil
 	}
 	text, err := os.ReadFile(c.Run.File)
 	if err != nil {
@@ -139,6 +147,23 @@ func plan(c *cli, command string, args []string) ([]job, output, error) {
 		jobs = append(jobs, planned...)
 	}
 	return jobs, c.Run.output, nil
+}
+
+// withoutSecrets is the command line as reports may show it.
+func withoutSecrets(args []string) []string {
+	shown := slices.Clone(args)
+	for i, a := range shown {
+		name, _, inOne := strings.Cut(a, "=")
+		if name != "--hmac-secret" && name != "--api-key" {
+			continue
+		}
+		if inOne {
+			shown[i] = name + "=***"
+		} else if i+1 < len(shown) {
+			shown[i+1] = "***"
+		}
+	}
+	return shown
 }
 
 // execute does the jobs, writes the results, and returns the exit code.
