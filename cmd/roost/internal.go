@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,5 +78,8 @@ func observeAPI(reg *prometheus.Registry) func(method string, code int, took tim
 	}
 }
 
-// Close ends it at once.
-func (s *internalServer) Close() { _ = s.http.Close() }
+// stop waits until ctx ends for answers that are under way.
+func (s *internalServer) stop(ctx context.Context) {
+	_ = s.http.Shutdown(ctx)
+	_ = s.http.Close()
+}

@@ -21,8 +21,9 @@ import (
 	"roost/poller"
 )
 
-// shutdownTime is how long clients have to answer the close frame at SIGTERM.
-const shutdownTime = 4 * time.Second
+// shutdownTime is how long clients have to answer the close frame at SIGTERM, and
+// calls of the server API to end. With what the broker needs the end takes below 5 s.
+const shutdownTime = 3500 * time.Millisecond
 
 // kernelPerConn is what the kernel keeps for one idle loopback connection at this
 // end, in bytes: half of the 9.2 KB that both ends take together.
@@ -49,7 +50,7 @@ func (s *serveCmd) Run() error {
 		return fmt.Errorf("serve: %w", errors.Join(err, p.stop(canceled())))
 	}
 	go giveMemoryBack(ctx, p.server)
-	fmt.Printf("ready address=%s internal=%s %spage=http://%s/\n", p.address, p.internal.addr, p.madeUpKey, p.address)
+	fmt.Println(p.readyLine(s.Dev))
 
 	<-ctx.Done()
 	stop() // a second signal kills
@@ -83,7 +84,7 @@ type process struct {
 	internal *internalServer
 
 	address   string
-	madeUpKey string // as the ready line has it
+	madeUpKey string // for the server API, where none was given
 	up        atomic.Bool
 }
 
@@ -106,7 +107,7 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	keys := s.APIKey
 	if s.Dev && len(keys) == 0 {
 		keys = []string{rand.Text()}
-		p.madeUpKey = "api_key=" + keys[0] + " "
+		p.madeUpKey = keys[0]
 	}
 	if p.internal, err = serveInternal(s.InternalAddress, p, keys, log); err != nil {
 		return p, err
@@ -121,22 +122,34 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	return p, nil
 }
 
+// readyLine tells those who started the process where it is.
+func (p *process) readyLine(page bool) string {
+	line := fmt.Sprintf("ready address=%s internal=%s", p.address, p.internal.addr)
+	if p.madeUpKey != "" {
+		line += " api_key=" + p.madeUpKey
+	}
+	if page {
+		line += " page=http://" + p.address + "/"
+	}
+	return line
+}
+
 // stop ends everything in the order in which nothing is lost: clients are told to
-// come back elsewhere, then their connections end, then the broker.
+// come back elsewhere, then their connections end, then calls of the API, then the broker.
 func (p *process) stop(ctx context.Context) (err error) {
 	p.up.Store(false)
 	if p.server != nil {
 		p.node.Drain()
 		err = p.server.Shutdown(ctx)
 	}
+	if p.internal != nil {
+		p.internal.stop(ctx)
+	}
 	if p.node != nil {
 		err = errors.Join(err, p.node.Shutdown(ctx))
 	}
 	if p.verifier != nil {
 		p.verifier.Close()
-	}
-	if p.internal != nil {
-		p.internal.Close()
 	}
 	return err
 }
