@@ -12,11 +12,16 @@ import (
 )
 
 // firstPing spreads the first pings, so that clients that came together are not asked
-// together. On the loop.
+// together.
 func (n *Node) firstPing(s *session) {
 	in := n.opts.PingInterval/2 + rand.N(n.opts.PingInterval/2)
-	s.pingAt = n.tenths() + tenths(in)
-	s.Conn.BeatAfter(min(in, n.expiry(s)))
+	l, h := s.Conn.Loop(), s.Conn.Handle()
+	l.Post(func() {
+		s.pingAt = n.tenths() + tenths(in)
+		if c := conn.Get(l, h); c != nil {
+			c.BeatAfter(min(in, n.expiry(s)))
+		}
+	})
 }
 
 func tenths(d time.Duration) uint32 { return uint32(d / (100 * time.Millisecond)) }
@@ -35,6 +40,9 @@ func (n *Node) beat(c *conn.Conn) time.Duration {
 	next := n.expiry(s)
 	if s.is(markEnded) {
 		return n.opts.StaleTimeout
+	}
+	if s.is(markNative) {
+		return 0 // conn's own pings and their deadline do
 	}
 	now := n.tenths()
 	pong := tenths(n.opts.PongTimeout)
@@ -55,9 +63,6 @@ func (n *Node) beat(c *conn.Conn) time.Duration {
 }
 
 func (n *Node) ping(s *session) {
-	if s.is(markNative) {
-		return // conn's own pings and their deadline do
-	}
 	s.set(markAwait)
 	n.counts.pings.Add(1)
 	_ = s.Conn.PushPrepared(n.pings[s.encoding()])

@@ -12,7 +12,7 @@ import (
 	"roost/proto/client"
 )
 
-// commandTime bounds what one command may take.
+// commandTime bounds what the commands of one frame may take.
 const commandTime = 10 * time.Second
 
 // command answers one command. An error is a *client.Disconnect.
@@ -26,10 +26,8 @@ func (n *Node) command(out *replies, cmd *protocol.Command) error {
 		return &client.DisconnectBadRequest
 	}
 	n.counts.commands.add(kind)
-	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
-	defer cancel()
 	reply := &protocol.Reply{Id: cmd.Id}
-	err := n.dispatch(ctx, out, cmd, reply)
+	err := n.dispatch(out.ctx, out, cmd, reply)
 	if err == errReplied {
 		return nil
 	}

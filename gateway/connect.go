@@ -132,8 +132,7 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	n.counts.clients.Add(1)
 	n.counts.connects.Add(1)
 	s.set(markConnected)
-	return n.joinAll(ctx, out, joins, func(subs map[string]*protocol.SubscribeResult) *protocol.Reply {
-		n.firstPing(s)
+	reply := func(subs map[string]*protocol.SubscribeResult) *protocol.Reply {
 		res := &protocol.ConnectResult{
 			Client:  n.ids.id(s.Conn.Handle()),
 			Version: n.opts.Version,
@@ -150,7 +149,13 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 			res.Expires, res.Ttl = true, uint32(max(1, c.ExpireAt-now.Unix()))
 		}
 		return &protocol.Reply{Id: cmd.Id, Connect: res}
-	})
+	}
+	n.firstPing(s)
+	if len(joins) == 0 {
+		out.add(reply(nil)) // with those of the commands behind it
+		return errReplied
+	}
+	return n.joinAll(ctx, out, joins, reply)
 }
 
 // serverSide prepares the subscriptions that come with the connection: those of the

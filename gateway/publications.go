@@ -79,8 +79,12 @@ func (n *Node) deliver(ch *hub.Channel, p *broker.Publication) hub.Verdict {
 // JoinLeave implements broker.Handler.
 func (e *events) JoinLeave(name string, join bool, info []byte) {
 	n := (*Node)(e)
-	ch, i := n.hub.Channel(name), clientInfo(info)
-	if ch == nil || i == nil {
+	ch := n.hub.Channel(name)
+	if ch == nil || !ch.Wants() { // or each who joins a large channel would cost a look at all its members
+		return
+	}
+	i := clientInfo(info)
+	if i == nil {
 		return
 	}
 	p := &protocol.Push{Channel: name}

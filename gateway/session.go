@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -190,7 +191,9 @@ func (h *handler) Open(c *conn.Conn) {
 // Message implements conn.Handler: one frame with one or more commands.
 func (h *handler) Message(c *conn.Conn, _ ws.Opcode, payload []byte) {
 	n, s := (*Node)(h), c.Session().(*session)
-	out := replies{n: n, s: s}
+	ctx, cancel := n.timeout()
+	defer cancel()
+	out := replies{n: n, s: s, ctx: ctx}
 	err := client.Decode(s.encoding(), payload, func(cmd *protocol.Command) error {
 		if s.is(markEnded) {
 			return nil
@@ -256,6 +259,7 @@ func (n *Node) disconnect(s *session, d client.Disconnect) {
 type replies struct {
 	n   *Node
 	s   *session
+	ctx context.Context // of all commands of the frame
 	buf []byte
 }
 

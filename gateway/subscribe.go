@@ -259,7 +259,6 @@ const joinTries = 10
 // its loop: so what comes after the reply is exactly what the reply does not hold.
 func (n *Node) joinAll(ctx context.Context, out *replies, joins []*joining, reply func(map[string]*protocol.SubscribeResult) *protocol.Reply) error {
 	s := out.s
-	out.flush()
 	for range joinTries {
 		var again []*joining
 		alive := n.onLoop(s.Conn, func() {

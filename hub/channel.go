@@ -2,6 +2,7 @@ package hub
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"roost/conn"
 	"roost/poller"
@@ -15,7 +16,8 @@ type Channel struct {
 	id       int64
 	followed sync.Once
 
-	refs int32 // guarded by the lock of the hub's shard
+	refs  int32        // guarded by the lock of the hub's shard
+	wants atomic.Int32 // members that are told of joins and leaves
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -182,6 +184,9 @@ func (c *Channel) Join(cl *Client, flags Flags, history *Position) (j Joined, ok
 		x.members = make([]member, 0, 1)
 	}
 	x.members = append(x.members, member{conn: cl.Conn.Handle(), flags: flags})
+	if flags&JoinLeave != 0 {
+		c.wants.Add(1)
+	}
 	c.hub.Subscriptions.Add(1)
 	return j, true
 }
@@ -237,6 +242,9 @@ func (c *Channel) Leave(cl *Client) (flags Flags, was bool) {
 			x.tidy()
 		}
 		c.hub.Subscriptions.Add(-1)
+		if flags&JoinLeave != 0 {
+			c.wants.Add(-1)
+		}
 	}
 	c.hub.Release(c)
 	return flags, flags&live != 0

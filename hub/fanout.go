@@ -59,7 +59,10 @@ func (c *Channel) post(f *Frame) {
 	}
 }
 
-// Tell carries a frame that is no publication. Any goroutine.
+// Wants tells whether anybody here is to be told who joins and leaves.
+func (c *Channel) Wants() bool { return c.wants.Load() > 0 }
+
+// Tell carries a join or leave to those who want it. Any goroutine.
 func (h *Hub) Tell(c *Channel, f *Frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
