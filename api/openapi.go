@@ -161,7 +161,6 @@ var fields = map[string]string{
 	"b64data":                         "Instead of data: bytes that need not be JSON, in base64.",
 	"chan_info":                       "What the subscription says about the client.",
 	"channel":                         "Name of the channel.",
-	"channels":                        "Names of channels.",
 	"client":                          "Id of one connection; the others of the user are left alone.",
 	"code":                            "Code of the error.",
 	"commands":                        "What to run.",
