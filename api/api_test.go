@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -259,7 +260,23 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// TestBatchParallel has two operations wait for each other, and counts how many run.
+// TestBatchSequential wants each operation to begin after the one before it has ended.
+func TestBatchSequential(t *testing.T) {
+	var order []string // not guarded: the race detector watches, too
+	f := &fake{publish: func(r *gateway.PublishRequest) (*gateway.PublishResult, error) {
+		order = append(order, "begin "+r.Channel)
+		runtime.Gosched()
+		order = append(order, "end "+r.Channel)
+		return &gateway.PublishResult{}, nil
+	}}
+	o, _ := options(f)
+	ask(New(o), "POST", "/api/batch", `{"commands":[{"publish":{"channel":"a"}},{"publish":{"channel":"b"}},{"publish":{"channel":"c"}}]}`)
+	if got := strings.Join(order, ", "); got != "begin a, end a, begin b, end b, begin c, end c" {
+		t.Error(got)
+	}
+}
+
+// TestBatchParallel has operations wait until as many run as may, and counts the most.
 func TestBatchParallel(t *testing.T) {
 	var mu sync.Mutex
 	var once sync.Once

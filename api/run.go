@@ -101,23 +101,21 @@ func (h *handler) batch(ctx context.Context, body []byte) ([]byte, *failure) {
 		h.Observe(batch, int(failed.Code), time.Since(begun))
 		return nil, failed
 	}
-	replies := make([][]byte, len(r.Commands))
+	atOnce := 1
 	if r.Parallel {
-		var wg sync.WaitGroup
-		free := make(chan struct{}, parallel)
-		for i, c := range r.Commands {
-			free <- struct{}{}
-			wg.Go(func() {
-				replies[i] = h.command(ctx, c)
-				<-free
-			})
-		}
-		wg.Wait()
-	} else {
-		for i, c := range r.Commands {
-			replies[i] = h.command(ctx, c)
-		}
+		atOnce = parallel
 	}
+	replies := make([][]byte, len(r.Commands))
+	var wg sync.WaitGroup
+	free := make(chan struct{}, atOnce)
+	for i, c := range r.Commands {
+		free <- struct{}{}
+		wg.Go(func() {
+			replies[i] = h.command(ctx, c)
+			<-free
+		})
+	}
+	wg.Wait()
 	h.Observe(batch, 0, time.Since(begun))
 	return member("replies", append(append([]byte{'['}, bytes.Join(replies, []byte{','})...), ']')), nil
 }
