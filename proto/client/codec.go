@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/centrifugal/protocol"
 )
@@ -23,8 +24,10 @@ var (
 	ErrMalformed = errors.New("client: malformed frame")
 )
 
-// Decode calls f for each command of a frame until it returns an error. Strings of a
-// JSON command point into the frame and are valid as long as that; payloads are copies.
+// Decode calls f for each command of a frame until it returns an error, which Decode
+// then returns. Its own are ErrEmpty and, after the commands before it, ErrMalformed.
+// Strings of a JSON command point into the frame and are valid as long as that; payloads
+// are copies. The number of commands is bounded by the size of the frame alone.
 func Decode(enc Encoding, frame []byte, f func(*protocol.Command) error) error {
 	if len(frame) == 0 {
 		return ErrEmpty
@@ -34,7 +37,10 @@ func Decode(enc Encoding, frame []byte, f func(*protocol.Command) error) error {
 		typ = protocol.TypeProtobuf
 	}
 	dec := protocol.GetCommandDecoder(typ, frame)
-	defer protocol.PutCommandDecoder(typ, dec)
+	defer func() {
+		_ = dec.Reset(nil) // the pool must not hold on to the frame
+		protocol.PutCommandDecoder(typ, dec)
+	}()
 	for {
 		cmd, err := dec.Decode()
 		if err != nil && (cmd == nil || err != io.EOF) {
@@ -66,19 +72,24 @@ func Kind(cmd *protocol.Command) (name string, ok bool) {
 	return name, count == 1
 }
 
-// AppendReply appends a reply and its framing to the frame in dst.
+// AppendReply appends a reply and its framing to the frame in dst. Payloads that are no
+// JSON go to JSON clients as strings, in base64 if they are no text. After an error dst
+// is what it was.
 func AppendReply(dst []byte, enc Encoding, r *protocol.Reply) ([]byte, error) {
 	if enc == Protobuf {
-		b, err := r.MarshalCF()
-		if err != nil {
-			return dst, err
+		n := r.SizeCF()
+		out := slices.Grow(binary.AppendUvarint(dst, uint64(n)), n)
+		out = out[:len(out)+n]
+		if _, err := r.MarshalToSizedBufferCF(out[len(out)-n:]); err != nil {
+			return dst, fmt.Errorf("client: encode reply: %w", err)
 		}
-		dst = binary.AppendUvarint(dst, uint64(len(b)))
-		return append(dst, b...), nil
+		return out, nil
 	}
-	b, err := protocol.DefaultJsonReplyEncoder.Encode(r)
+	b, err := encodeJSON(r)
 	if err != nil {
-		return dst, err
+		if b, err = encodeJSON(presentable(r)); err != nil {
+			return dst, fmt.Errorf("client: encode reply: %w", err)
+		}
 	}
 	if len(dst) > 0 {
 		dst = append(dst, '\n')
@@ -86,7 +97,7 @@ func AppendReply(dst []byte, enc Encoding, r *protocol.Reply) ([]byte, error) {
 	return append(dst, b...), nil
 }
 
-// AppendPush appends a push.
+// AppendPush appends a push: a reply without id.
 func AppendPush(dst []byte, enc Encoding, p *protocol.Push) ([]byte, error) {
 	return AppendReply(dst, enc, &protocol.Reply{Push: p})
 }

@@ -1,13 +1,12 @@
 package client
 
 import (
-	"encoding/json"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/centrifugal/fdelta"
 	"github.com/centrifugal/protocol"
+	"github.com/centrifugal/protocol/cfjson"
 
 	"roost/proto/ws"
 )
@@ -30,11 +29,11 @@ type Shape struct {
 }
 
 func (s Shape) index() int {
-	i := int(s.Encoding)*2 + 0
+	i := int(s.Encoding)*int(deltaModes) + int(s.Delta)
 	if s.ByID {
-		i++
+		i += len(Ping) * int(deltaModes)
 	}
-	return i*int(deltaModes) + int(s.Delta)
+	return i
 }
 
 // Frame is a push to many receivers, encoded at most once for each shape. Any
@@ -45,7 +44,7 @@ type Frame struct {
 	before []byte // data that a patch applies to
 
 	mu     sync.Mutex
-	shapes [2 * 2 * int(deltaModes)]*ws.Prepared
+	shapes [2 * len(Ping) * int(deltaModes)]*ws.Prepared // with channel and with id, by encoding
 	patch  []byte
 	tried  bool // patch was made, or found not to pay
 }
@@ -72,7 +71,8 @@ func (f *Frame) Prepared(s Shape) *ws.Prepared {
 
 func (f *Frame) encode(s Shape) *ws.Prepared {
 	push := &protocol.Push{Channel: f.push.Channel, Pub: f.push.Pub, Join: f.push.Join, Leave: f.push.Leave,
-		Unsubscribe: f.push.Unsubscribe, Message: f.push.Message, Subscribe: f.push.Subscribe}
+		Unsubscribe: f.push.Unsubscribe, Message: f.push.Message, Subscribe: f.push.Subscribe, Connect: f.push.Connect,
+		Disconnect: f.push.Disconnect, Refresh: f.push.Refresh}
 	if s.ByID {
 		push.Id, push.Channel = f.id, ""
 	}
@@ -84,9 +84,8 @@ func (f *Frame) encode(s Shape) *ws.Prepared {
 		op = ws.OpBinary
 	}
 	b, err := AppendPush(nil, s.Encoding, push)
-	if err != nil && push.Pub != nil { // data that is no JSON, from a Protobuf client
-		push.Pub.Data = foreign(push.Pub.Data)
-		b, _ = AppendPush(nil, s.Encoding, push)
+	if err != nil { // only where tags are no text, too: without the rest, clients ignore it
+		b, _ = AppendPush(nil, s.Encoding, &protocol.Push{Id: push.Id, Channel: push.Channel})
 	}
 	return ws.NewPrepared(op, b)
 }
@@ -102,23 +101,24 @@ func (f *Frame) publication(s Shape) *protocol.Publication {
 		if !f.tried {
 			f.patch, f.tried = Delta(f.before, p.Data), true
 		}
-		if f.patch != nil && (s.Encoding == Protobuf || utf8.Valid(f.patch)) { // a patch may cut a character in two
+		if f.patch != nil && (s.Encoding == Protobuf || f.patchIsText()) {
 			out.Data, out.Delta = f.patch, true
 		}
 	}
-	if s.Encoding == JSON {
-		out.Data = JSONString(nil, out.Data)
+	switch {
+	case s.Encoding == Protobuf:
+	case out.Delta:
+		out.Data = cfjson.AppendString(nil, string(f.patch))
+	default:
+		out.Data = JSONString(nil, p.Data)
 	}
 	return out
 }
 
-// foreign makes a JSON value of data that is none: a string, in base64 if need be.
-func foreign(data []byte) []byte {
-	if utf8.Valid(data) {
-		return JSONString(nil, data)
-	}
-	b, _ := json.Marshal(data)
-	return b
+// patchIsText tells whether JSON clients can apply the patch: it may cut a character in
+// two, and of data that is no JSON they have something else.
+func (f *Frame) patchIsText() bool {
+	return utf8.Valid(f.patch) && isJSON(f.before) && isJSON(f.push.Pub.Data)
 }
 
 // Delta returns the fossil delta that turns prev into cur, or nil where it is not
@@ -129,13 +129,4 @@ func Delta(prev, cur []byte) []byte {
 		return nil
 	}
 	return d
-}
-
-// JSONString appends data as a JSON string, as clients that agreed to deltas get it.
-func JSONString(dst, data []byte) []byte {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(string(data)) // a string can always be encoded
-	return append(dst, strings.TrimSuffix(b.String(), "\n")...)
 }
