@@ -172,21 +172,24 @@ type wrong struct{ text string }
 
 func (w *wrong) Error() string { return w.text }
 
-func (c *stormClient) complete() bool {
-	if !c.done.Load() {
-		return false
-	}
-	for _, p := range c.at {
+// missing names a channel of which not all has been seen, if there is one.
+func (c *stormClient) missing() string {
+	for name, p := range c.at {
 		if p.Offset < uint64(c.each) {
-			return false
+			return fmt.Sprintf("%s is at %d of %d", name, p.Offset, c.each)
 		}
 	}
-	return true
+	return ""
 }
+
+func (c *stormClient) complete() bool { return c.done.Load() && c.missing() == "" }
 
 func (c *stormClient) run() error {
 	var last error
-	for deadline := time.Now().Add(4 * patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); {
+		if !c.done.Load() {
+			deadline = time.Now().Add(2 * patience)
+		}
 		last = c.session()
 		var w *wrong
 		switch {
@@ -198,7 +201,7 @@ func (c *stormClient) run() error {
 			time.Sleep(time.Duration(10+c.random.IntN(50)) * time.Millisecond)
 		}
 	}
-	return fmt.Errorf("it is not complete: %v, the last session ended with %v", c.at, last)
+	return fmt.Errorf("%s; the last session ended with %v", c.missing(), last)
 }
 
 // session is one connection, until it is cut at random or all has been seen.
@@ -272,6 +275,7 @@ func (c *stormClient) subscribed(name string, reply *protocol.Reply) error {
 		return &wrong{fmt.Sprintf("%s: %v after %v", name, res, p)}
 	case res.WasRecovering && !res.Recovered:
 		c.lost.Add(1)
+		c.t.Logf("%s: not recovered from %v, it is at %d of %s", name, *p, res.Offset, res.Epoch)
 		fallthrough
 	case !res.WasRecovering:
 		if len(res.Publications) > 0 {
