@@ -44,7 +44,7 @@ func (b *Broker) History(ctx context.Context, ch string, q HistoryQuery) ([]*Pub
 	k := key{ch, classOf(q.Size)}
 	sh := b.shard(ch)
 	sh.mu.Lock()
-	if c := sh.channels[k]; b.fresh(sh, c) {
+	if c := sh.channels[k]; b.fresh(sh, c) && !b.behind(c, q.Since) {
 		if pubs, ok := b.known(c).answer(q); ok {
 			c.used = time.Now().UnixMilli()
 			top := b.known(c).top
@@ -63,6 +63,16 @@ func (b *Broker) History(ctx context.Context, ch string, q HistoryQuery) ([]*Pub
 	}
 	pubs, _ := h.answer(q)
 	return pubs, h.top, nil
+}
+
+// behind tells that somebody has seen more of a channel than this node, where a record
+// that is stored and acknowledged is still on its way; under the shard's mu.
+func (b *Broker) behind(c *channel, since *Position) bool {
+	if since == nil {
+		return false
+	}
+	top := b.known(c).top
+	return since.Offset > top.Offset && (since.Epoch == top.Epoch || since.Epoch == "")
 }
 
 // history is the end of a channel's publications: those in pubs have no gap and end

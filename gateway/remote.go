@@ -303,7 +303,7 @@ func (n *Node) subscribeSession(s *session, r *SubscribeRequest) error {
 	if err := n.prepare(ctx, s, j); err != nil {
 		return err
 	}
-	for range joinTries {
+	for try := range joinTries {
 		var again []*joining
 		alive := n.onLoop(s.Conn, func() {
 			if again = n.join(s, []*joining{j}); again == nil {
@@ -314,6 +314,7 @@ func (n *Node) subscribeSession(s *session, r *SubscribeRequest) error {
 			n.joined(s, []*joining{j})
 			return nil
 		}
+		time.Sleep(time.Duration(try) * joinPause)
 		if err := n.readHistory(ctx, s, j); err != nil {
 			return err
 		}

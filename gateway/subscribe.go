@@ -252,14 +252,17 @@ func (n *Node) giveUp(s *session, joins []*joining) []*joining {
 }
 
 // joinTries bounds how often the history is read again because the channel has moved
-// on faster.
-const joinTries = 10
+// on faster, or has not come as far as the client; each try waits joinPause longer.
+const (
+	joinTries = 10
+	joinPause = 5 * time.Millisecond
+)
 
 // joinAll makes the client a member of all channels and sends the reply, in one go on
 // its loop: so what comes after the reply is exactly what the reply does not hold.
 func (n *Node) joinAll(ctx context.Context, out *replies, joins []*joining, reply func(map[string]*protocol.SubscribeResult) *protocol.Reply) error {
 	s := out.s
-	for range joinTries {
+	for try := range joinTries {
 		var again []*joining
 		alive := n.onLoop(s.Conn, func() {
 			if again = n.join(s, joins); again != nil {
@@ -279,6 +282,7 @@ func (n *Node) joinAll(ctx context.Context, out *replies, joins []*joining, repl
 			n.joined(s, joins)
 			return errReplied
 		}
+		time.Sleep(time.Duration(try) * joinPause)
 		for _, j := range again {
 			if err := n.readHistory(ctx, s, j); err != nil {
 				return err
@@ -301,7 +305,11 @@ func (n *Node) join(s *session, joins []*joining) (again []*joining) {
 			from = &j.top
 			j.waits = false
 		}
-		at, ok := j.ch.Join(&s.Client, j.flags&^recoverable, from)
+		var least uint64
+		if j.recovered {
+			least = j.since.Offset
+		}
+		at, ok := j.ch.Join(&s.Client, j.flags&^recoverable, from, least)
 		if !ok {
 			again = append(again, j)
 			continue

@@ -144,7 +144,7 @@ func (p *peer) join(t *testing.T, h *Hub, history *Position) (j Joined, ok bool)
 	if r := p.Reserve(ch, Positioned, 10); r != ReservedNow {
 		t.Fatal("not reserved:", r)
 	}
-	p.onLoop(func() { j, ok = ch.Join(&p.Client, Positioned, history) })
+	p.onLoop(func() { j, ok = ch.Join(&p.Client, Positioned, history, 0) })
 	return j, ok
 }
 
