@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"roost/conn"
 	"roost/internal/config"
@@ -15,6 +16,9 @@ type checkCmd struct{ config.Config }
 // Run makes all that serve would make from the configuration, but for what others
 // would notice: it does not listen, and keeps its data in memory.
 func (c *checkCmd) Run() error {
+	for _, w := range c.Warnings {
+		fmt.Fprintln(os.Stderr, "warning:", w)
+	}
 	problems := c.Problems()
 	if len(problems) == 0 {
 		if err := c.provision(); err != nil {

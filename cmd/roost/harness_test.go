@@ -130,7 +130,8 @@ func launch(t *testing.T, cmd *exec.Cmd) *instance {
 			t.Fatal("the gateway ended before it was ready")
 		default:
 		}
-		if !strings.HasSuffix(g.out.String(), "\n") {
+		log := g.log.String() // of which this is the last line before
+		if !strings.HasSuffix(g.out.String(), "\n") || !strings.Contains(log, "msg=ready") && !strings.Contains(log, `"msg":"ready"`) {
 			return errors.New("not ready")
 		}
 		return nil

@@ -43,6 +43,9 @@ func (s *serveCmd) Run() error {
 		return err
 	}
 	slog.SetDefault(log)
+	for _, w := range s.Warnings {
+		log.Warn(w)
+	}
 	defer startProfile(s.Profile, s.ProfileDir)()
 
 	p, err := s.start(log)
@@ -50,6 +53,7 @@ func (s *serveCmd) Run() error {
 		return fmt.Errorf("serve: %w", errors.Join(err, p.stop(canceled())))
 	}
 	go giveMemoryBack(ctx, p.server)
+	log.Info("ready", "address", p.address, "internal", p.internal.addr)
 	fmt.Println(p.readyLine(s.Dev))
 
 	<-ctx.Done()

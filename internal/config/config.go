@@ -27,6 +27,9 @@ type Config struct {
 	Logging  `embed:"" group:"Logs"`
 	Channels gateway.Channels `kong:"-"`
 
+	Warnings []string `kong:"-"` // what is probably not meant
+
+	read     bool
 	problems []error // in the file and the environment
 	opened   bool    // the file or the environment said what channels allow
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"roost/gateway"
 )
 
 // load parses a command line with a file, "" for none.
@@ -141,6 +143,14 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+func TestBadChannelsInEnvironment(t *testing.T) {
+	t.Setenv("ROOST_CHANNELS", `{"default": {"presense": true}}`)
+	c, err := load(t, "", "--dev")
+	if p := c.Problems(); err != nil || len(p) != 1 || p[0].Error() != `ROOST_CHANNELS:1: unknown name "presense", did you mean "presence"?` {
+		t.Errorf("%v, %v", p, err)
+	}
+}
+
 // TestExample reads the example of docs/configuration.md.
 func TestExample(t *testing.T) {
 	_, example, _ := strings.Cut(pageHead, "\n    # roost.yaml\n")
@@ -183,24 +193,32 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+func TestWarnings(t *testing.T) {
+	t.Setenv("ROOST_HMAC_SECRT_KEY", "x")
+	t.Setenv("ROOST_PORT_8000_TCP", "tcp://10.0.0.1:8000") // from Kubernetes
+	t.Setenv("ROOST_SERVICE_HOST", "10.0.0.1")
+	c, err := load(t, "")
+	want := []string{`the environment has ROOST_HMAC_SECRT_KEY, which means nothing, did you mean "ROOST_HMAC_SECRET_KEY"?`}
+	if err != nil || !slices.Equal(c.Warnings, want) {
+		t.Errorf("%q, %v", c.Warnings, err)
+	}
+}
+
 func FuzzFile(f *testing.F) {
 	for _, seed := range []string{"", "a: b", "channels: {default: {history-ttl: 1s}}", "loops: &a 1\nworkers: *a\n", "x: &x [*x]", "channels: &c {namespaces: *c}",
 		"allowed-origins: [a, b]", "? [a]\n: b", "api-key: !!binary aGVsbG8="} {
 		f.Add(seed)
 	}
+	flags := map[string]*kong.Flag{}
+	for _, flag := range parser(f, &struct{ Config }{}).Model.Flags {
+		flags[flag.Name] = flag
+	}
 	f.Fuzz(func(t *testing.T, text string) {
-		var c struct{ Config }
-		k, err := parser(t, &c).Parse(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		in := file{path: "x", flags: map[string]*kong.Flag{}, values: map[string]any{}}
-		for _, flag := range k.Flags() {
-			in.flags[flag.Name] = flag
-		}
-		in.parsed([]byte(text), &c.Channels)
+		var channels gateway.Channels
+		in := file{path: "x", flags: flags, values: map[string]any{}}
+		in.parsed([]byte(text), &channels)
 		if len(in.problems) == 0 {
-			_ = c.Channels.Validate()
+			_ = channels.Validate()
 		}
 	})
 }

@@ -113,7 +113,7 @@ func writeNamespace(t *testing.T, text *strings.Builder) {
 	}
 }
 
-func parser(t *testing.T, target any) *kong.Kong {
+func parser(t testing.TB, target any) *kong.Kong {
 	t.Helper()
 	k, err := kong.New(target, Environment(), kong.Name("roost"), kong.Exit(func(int) { t.Error("exit") }))
 	if err != nil {

@@ -23,10 +23,15 @@ const channelsKey = "channels"
 // and gives kong the values of the flags. What is wrong in them is kept for Problems,
 // so that all of it is told at once.
 func (c *Config) BeforeResolve(k *kong.Context) error {
+	if c.read { // kong finds the hook in the command and once more in what it embeds
+		return nil
+	}
+	c.read = true
 	flags := map[string]*kong.Flag{}
 	for _, f := range k.Flags() {
 		flags[f.Name] = f
 	}
+	c.lookAround(flags)
 	path, _ := k.FlagValue(flags["config"]).(string)
 	if path != "" {
 		f := file{path: path, flags: flags, values: map[string]any{}}
@@ -42,6 +47,25 @@ func (c *Config) BeforeResolve(k *kong.Context) error {
 		c.problems = append(c.problems, f.problems...)
 	}
 	return nil
+}
+
+// lookAround notes variables of the environment that look like a slip. Others may be
+// there for good reasons: Kubernetes sets some for every service called roost.
+func (c *Config) lookAround(flags map[string]*kong.Flag) {
+	known := []string{envName(channelsKey)}
+	for _, f := range flags {
+		known = append(known, f.Envs...)
+	}
+	slices.Sort(known)
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) {
+			continue
+		}
+		if near := suggestion(name, known); near != "" {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("the environment has %s, which means nothing%s", name, near))
+		}
+	}
 }
 
 // file is one configuration file while it is read.
