@@ -13,27 +13,28 @@ const API_KEY = 'the key of the tests'
 /** Starts a gateway for development; see serve. */
 export const startGateway = (t, ...flags) => serve(t, ['--dev', ...flags])
 
-/** Starts a gateway with the config, an object that holds what the config file may hold; see serve. */
-export async function startConfigured (t, config) {
+/** Starts a gateway with the config, an object that holds what the config file may hold, and flags; see serve. */
+export async function startConfigured (t, config, ...flags) {
   const folder = await mkdtemp(join(tmpdir(), 'roost-config-'))
   t.after(() => rm(folder, { recursive: true, force: true }))
   const file = join(folder, 'roost.yaml')
   await writeFile(file, JSON.stringify(config)) // which is YAML too
-  return serve(t, ['--config', file])
+  return serve(t, ['--config', file, ...flags])
 }
 
-/** Starts a gateway, without storage, and waits until it accepts; the test t stops it at its end if the test itself did not. */
+/** Starts a gateway, without storage unless a flag names some, and waits until it accepts; the test t stops it at its end if the test itself did not. */
 async function serve (t, flags) {
-  const child = spawn(binary, ['serve', '--address', '127.0.0.1:0', '--internal-address', '127.0.0.1:0', '--memory', ...flags],
+  const storage = flags.includes('--data') ? [] : ['--memory']
+  const child = spawn(binary, ['serve', '--address', '127.0.0.1:0', '--internal-address', '127.0.0.1:0', ...storage, ...flags],
     { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ROOST_API_KEY: API_KEY } })
   let log = ''
   child.stderr.on('data', (text) => { log += text })
   const ended = once(child, 'exit').then(([code, signal]) => ({ code, signal }))
-  const stop = () => {
-    child.kill('SIGTERM')
+  const stop = (signal = 'SIGTERM') => {
+    child.kill(signal)
     return ended
   }
-  t.after(stop)
+  t.after(() => stop())
   const ready = new Promise((resolve) => {
     createInterface(child.stdout).on('line', (line) => line.startsWith('ready ') && resolve(line))
   })

@@ -1,6 +1,6 @@
 // What a scenario works with. It runs in Node and in a browser, so it imports nothing.
 
-const PATIENCE = 10_000 // milliseconds that anything awaited may take
+const PATIENCE = 20_000 // milliseconds that anything awaited may take
 
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))
 export const range = (from, to) => Array.from({ length: to - from + 1 }, (_, index) => from + index)
@@ -97,8 +97,11 @@ export class Harness {
     return data?.length ? JSON.parse(new TextDecoder().decode(data)) : undefined
   }
 
-  /** A client that is not yet connected. snap() cuts its connection; offline() too, and keeps it cut until online(). */
-  client (options = {}) {
+  /**
+   * A client that is not yet connected. snap() cuts its connection; offline() too, and keeps it cut until online(). hold() keeps it
+   * from connecting again once it is cut by something else.
+   */
+  client (options = {}, query = '') {
     const network = new EventTarget()
     let held = false
     let socket
@@ -108,12 +111,13 @@ export class Harness {
         socket = this
       }
     }
-    const client = new this.Centrifuge(this.url, {
+    const client = new this.Centrifuge(this.url + query, {
       websocket: WebSocket, networkEventTarget: network, minReconnectDelay: 20, maxReconnectDelay: 200, timeout: 8000, ...options
     })
     client.snap = () => socket.terminate ? socket.terminate() : socket.close()
+    client.hold = () => { held = true }
     client.offline = () => {
-      held = true
+      client.hold()
       client.snap()
       network.dispatchEvent(new Event('offline'))
     }
@@ -129,8 +133,8 @@ export class Harness {
   }
 
   /** A connected client of a user. */
-  async connect (name = 'someone', options = {}) {
-    const client = this.client({ token: await this.token(name), ...options })
+  async connect (name = 'someone', options = {}, query = '') {
+    const client = this.client({ token: await this.token(name), ...options }, query)
     const connected = once(client, 'connected')
     client.connect()
     client.id = (await connected).client

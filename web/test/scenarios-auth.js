@@ -33,6 +33,12 @@ const connectionTokens = {
     equal((await once(client, 'connecting')).code, 3005, 'code')
   },
 
+  async 'connection token: a forged one at renewal ends the connection with 3500' (h) {
+    const forged = () => h.sign({ sub: h.user('ann'), exp: seconds() + 60 }, undefined, 'the key of somebody else, 0123456789')
+    const client = await h.connect('ann', { token: await h.token('ann', { exp: seconds() + SOON }), getToken: forged })
+    equal((await once(client, 'disconnected')).code, 3500, 'code')
+  },
+
   async 'connection token: exp and expire_at are not the same' (h) {
     const client = await h.connect('ann', { token: await h.token('ann', { exp: seconds() + SOON, expire_at: 0 }), getToken: pending })
     await sleep(PAST)
@@ -229,6 +235,19 @@ const permissions = {
     equal((await refused).code, 102, 'subscribe')
     equal((await refusal(client.publish(channel, h.encode(1)), 'publish')).code, 102, 'publish')
     equal((await h.api('publish', { channel, data: 1 })).error?.code, 102, 'publish by API')
+  },
+
+  async 'channels of certain users: for those and nobody else' (h) {
+    const users = ['ann', 'bob'].map((name) => h.user(name))
+    const channel = `${h.channel('room', 'limited')}#${users.join(',')}`
+    const ann = await h.subscribe(await h.connect('ann'), channel)
+    const bob = await h.subscribe(await h.connect('bob'), channel)
+    const carl = h.subscription(await h.connect('carl'), channel)
+    const refused = once(carl, 'unsubscribed')
+    carl.subscribe()
+    equal((await refused).code, 103, 'code for another user')
+    await ann.publish(h.encode('between us'))
+    for (const subscription of [ann, bob]) await h.got(subscription, ['between us'])
   },
 
   async 'rpc that nobody answers: 104 or 108' (h) {

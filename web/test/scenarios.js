@@ -109,7 +109,14 @@ const messaging = {
     await client.publish(h.channel('after'), h.encode('still here'))
   },
 
-  async 'unsubscribe and subscribe again' (h) {
+  async 'pings as WebSocket frames, when the address asks for them' (h) {
+    const client = await h.connect('ann', {}, '?cf_ws_frame_ping_pong=true')
+    await sleep(5500)
+    equal(client.events, [['connecting', 0], ['connected', undefined]], 'states')
+    await client.publish(h.channel('after'), h.encode('still here'))
+  },
+
+  async 'unsubscribe and subscribe again, also many times in a row' (h) {
     const client = await h.connect()
     const channel = h.channel('again')
     const subscription = await h.subscribe(client, channel)
@@ -125,7 +132,14 @@ const messaging = {
     await subscribed
     await h.publish(channel, 3)
     await until('the next message', () => subscription.got.at(-1) === 3)
-    equal(subscription.got.includes(1) && subscription.got.filter((value) => value === 3).length, 1, 'the message after, once')
+    for (let times = 0; times < 50; times++) {
+      subscription.unsubscribe()
+      subscription.subscribe()
+    }
+    await subscription.ready()
+    await subscription.publish(h.encode(4))
+    await until('the last message', () => subscription.got.at(-1) === 4)
+    equal([1, 3, 4].map((number) => subscription.got.filter((value) => value === number).length), [1, 1, 1], 'each once')
   }
 }
 
@@ -210,124 +224,6 @@ const history = {
   }
 }
 
-const recovery = {
-  async 'recovery after a cut: what was published meanwhile arrives once and in order' (h) {
-    const channel = h.channel('cut')
-    const client = await h.connect()
-    const subscription = await h.subscribe(client, channel)
-    equal([subscription.first.recoverable, subscription.first.positioned, subscription.first.wasRecovering, subscription.first.recovered],
-      [true, true, false, false], 'first subscribe')
-    await h.publish(channel, 0)
-    await h.got(subscription, [0])
-    client.offline()
-    for (const number of range(1, 20)) await h.publish(channel, number)
-    const again = once(subscription, 'subscribed')
-    client.online()
-    const { wasRecovering, recovered, hasRecoveredPublications } = await again
-    equal([wasRecovering, recovered, hasRecoveredPublications], [true, true, true], 'recovery')
-    await h.publish(channel, 21)
-    await h.got(subscription, range(0, 21))
-  },
-
-  async 'recovery when nothing was missed' (h) {
-    const channel = h.channel('quiet cut')
-    const client = await h.connect()
-    const subscription = await h.subscribe(client, channel)
-    for (const sent of [[], ['one']]) {
-      for (const data of sent) await h.publish(channel, data)
-      await h.got(subscription, sent)
-      const again = once(subscription, 'subscribed')
-      client.snap()
-      const { wasRecovering, recovered, hasRecoveredPublications } = await again
-      equal([wasRecovering, recovered, hasRecoveredPublications], [true, true, false], 'recovery')
-    }
-  },
-
-  async 'recovery under traffic: 200 messages while the socket is cut five times' (h) {
-    const channel = h.channel('storm')
-    const client = await h.connect()
-    const subscription = await h.subscribe(client, channel)
-    for (const number of range(1, 200)) {
-      await h.publish(channel, number)
-      if (number % 40 === 0) {
-        const cut = once(client, 'connecting')
-        client.snap()
-        await cut
-      }
-    }
-    await h.got(subscription, range(1, 200))
-    equal(client.events.filter(([event]) => event === 'connecting').length, 6, 'connects')
-  },
-
-  async 'recovery of what the history no longer holds is refused, and said' (h) {
-    const channel = h.channel('lost', 'small')
-    const client = await h.connect()
-    const subscription = await h.subscribe(client, channel)
-    await h.publish(channel, 0)
-    await h.got(subscription, [0])
-    client.offline()
-    for (const number of range(1, 6)) await h.publish(channel, number)
-    const again = once(subscription, 'subscribed')
-    client.online()
-    const { wasRecovering, recovered, streamPosition } = await again
-    equal([wasRecovering, recovered, streamPosition.offset], [true, false, 7], 'recovery')
-    await h.publish(channel, 7)
-    await h.got(subscription, [0, 7])
-  },
-
-  async 'recovery from a position that the application kept' (h) {
-    const channel = h.channel('kept')
-    let epoch
-    for (const number of range(1, 4)) ({ epoch } = await h.publish(channel, number))
-    const client = await h.connect()
-    const subscription = await h.subscribe(client, channel, { since: { offset: 2, epoch } })
-    equal(subscription.first.recovered, true, 'recovered')
-    await h.got(subscription, [3, 4])
-    const other = await h.subscribe(await h.connect('other'), channel, { since: { offset: 2, epoch: 'another' } })
-    equal([other.first.wasRecovering, other.first.recovered], [true, false], 'another epoch')
-    await h.publish(channel, 5)
-    await h.got(other, [5])
-  },
-
-  async 'recovery in cache mode: the latest publication only' (h) {
-    const channel = h.channel('state', 'cache')
-    await h.publish(channel, 'first')
-    await h.publish(channel, 'second')
-    const client = await h.connect()
-    const subscription = await h.subscribe(client, channel, { since: { offset: 0, epoch: '' } })
-    equal(subscription.first.recovered, true, 'recovered')
-    await h.got(subscription, ['second'])
-    client.offline()
-    for (const data of ['third', 'fourth']) await h.publish(channel, data)
-    const again = once(subscription, 'subscribed')
-    client.online()
-    equal((await again).recovered, true, 'recovered after a cut')
-    await h.got(subscription, ['second', 'fourth'])
-  },
-
-  async 'getState: what came after the state that the application loaded' (h) {
-    const channel = h.channel('document', 'small')
-    const client = await h.connect()
-    let loads = 0
-    const getState = async () => {
-      loads++
-      return client.history(channel, { limit: 0 }).then(({ offset, epoch }) => ({ offset, epoch }))
-    }
-    await h.publish(channel, 0)
-    const subscription = await h.subscribe(client, channel, { getState })
-    await h.publish(channel, 1)
-    await h.got(subscription, [1])
-    client.offline()
-    for (const number of range(2, 9)) await h.publish(channel, number)
-    const again = once(subscription, 'subscribed')
-    client.online()
-    await again
-    await h.publish(channel, 10)
-    await h.got(subscription, [1, 10])
-    equal(loads, 2, 'loads of the state') // error 112 told the SDK to load again
-  }
-}
-
 const forms = {
   async 'delta: changes of a document arrive as patches and make it whole' (h) {
     const channel = h.channel('document')
@@ -381,5 +277,5 @@ const forms = {
   }
 }
 
-export const scenarios = { ...messaging, ...presence, ...history, ...recovery, ...forms }
+export const scenarios = { ...messaging, ...presence, ...history, ...forms }
 

@@ -10,10 +10,11 @@ import { startConfigured } from './gateway.js'
 import { Harness } from './harness.js'
 import { scenarios as messaging } from './scenarios.js'
 import { scenarios as authorization } from './scenarios-auth.js'
+import { scenarios as recovery } from './scenarios-recovery.js'
 import { sign } from './token.js'
 
 const SECRET = 'a secret that only this test knows, 0123456789'
-const scenarios = { ...messaging, ...authorization }
+const scenarios = { ...messaging, ...recovery, ...authorization }
 
 const allowed = Object.fromEntries(['subscribe', 'publish', 'presence', 'history'].map((what) => [`allow-${what}-for-client`, true]))
 const open = { presence: true, 'join-leave': true, 'history-size': 100, 'history-ttl': '300s', 'force-recovery': true, delta: true, 'tags-filter': true, ...allowed }
@@ -28,7 +29,10 @@ const config = {
       quiet: { 'allow-subscribe-for-client': true },
       token: { ...open, 'allow-subscribe-for-client': false },
       small: { ...open, 'history-size': 5 },
-      cache: { ...open, 'recovery-mode': 'cache' }
+      long: { ...open, 'history-size': 1000 },
+      free: { ...open, 'force-recovery': false },
+      cache: { ...open, 'recovery-mode': 'cache' },
+      limited: { ...open, 'allow-subscribe-for-client': false, 'allow-user-limited-channels': true }
     }
   }
 }
@@ -70,7 +74,7 @@ for (const [encoding, Centrifuge] of [['JSON', JSONCentrifuge], ['Protobuf', Pro
 async function openPage (build) {
   const page = await chromium.browser.newPage()
   const files = { 'sdk.js': `node_modules/centrifuge/dist/${build}` }
-  for (const file of ['scenarios.js', 'scenarios-auth.js', 'harness.js']) files[file] = file
+  for (const file of ['scenarios.js', 'scenarios-recovery.js', 'scenarios-auth.js', 'harness.js']) files[file] = file
   await page.route('**/sdk/*', async (route) => {
     const file = files[new URL(route.request().url()).pathname.slice('/sdk/'.length)]
     await route.fulfill({ contentType: 'text/javascript', body: await readFile(new URL(file, import.meta.url)) })
@@ -85,11 +89,11 @@ async function openPage (build) {
 /** Runs in the browser. */
 async function runThere ({ name, protobuf, url, prefix }) {
   const { Harness } = await import('/sdk/harness.js')
-  const [first, second] = [await import('/sdk/scenarios.js'), await import('/sdk/scenarios-auth.js')]
+  const parts = await Promise.all(['', '-recovery', '-auth'].map((part) => import(`/sdk/scenarios${part}.js`)))
   const { Centrifuge, WebSocket, callAPI, signToken } = globalThis
   const harness = new Harness({ Centrifuge, WebSocket, protobuf, url, api: callAPI, sign: signToken, prefix })
   try {
-    await { ...first.scenarios, ...second.scenarios }[name](harness)
+    await parts.find(({ scenarios }) => scenarios[name]).scenarios[name](harness)
   } finally {
     harness.end()
   }
