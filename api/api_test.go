@@ -311,12 +311,12 @@ func TestLines(t *testing.T) {
 		want       string
 		operations int
 	}{
-		{"one", `{"method":"publish","params":{"channel":"a"}}`, 200, `{"result":{"offset":7,"epoch":"e<a"}}` + "\n", 1},
+		{"one", `{"method":"publish","params":{"channel":"a"}}`, 200, `{"result":{"offset":7,"epoch":"e<a"}}`, 1},
 		{"several", `{"id":1,"method":"PUBLISH","params":{"channel":"unknown"}}` + "\n" + `{"id":2,"method":"publish","params":{"channel":"a"}}` + "\n", 200,
-			`{"id":1,"error":{"code":102,"message":"unknown channel"}}` + "\n" + `{"id":2,"result":{"offset":7,"epoch":"e<a"}}` + "\n", 2},
+			`{"id":1,"error":{"code":102,"message":"unknown channel"}}` + "\n" + `{"id":2,"result":{"offset":7,"epoch":"e<a"}}`, 2},
 		{"no params", `{"method":"publish"}{"method":"publish","params":null}`, 200, `{"result":…`, 2},
-		{"wrong params", `{"method":"publish","params":[]}`, 200, `{"error":{"code":107,"message":"wrong type at byte 1 (line 1): JSON array, want object"}}` + "\n", 1},
-		{"unknown method", `{"id":3,"method":"x"}`, 200, `{"id":3,"error":{"code":104,"message":"method \"x\" not found, see /api/openapi.json"}}` + "\n", 0},
+		{"wrong params", `{"method":"publish","params":[]}`, 200, `{"error":{"code":107,"message":"wrong type at byte 1 (line 1): JSON array, want object"}}`, 1},
+		{"unknown method", `{"id":3,"method":"x"}`, 200, `{"id":3,"error":{"code":104,"message":"method \"x\" not found, see /api/openapi.json"}}`, 0},
 		{"empty", ``, 400, `{"error":{"code":107,"message":"the body is empty, send at least {}"}}`, -1},
 		{"cut in the second", `{"method":"publish"}` + "\n" + `{"method":`, 400, `{"error":{"code":107,"message":"malformed JSON: unexpected EOF"}}`, -1},
 		{"broken in the second", `{"method":"publish"}` + "\n" + `{"method"?`, 400, `{"error":{"code":107,"message":"malformed JSON at byte 31 (line 2): invalid character '?' after object key"}}`, -1},

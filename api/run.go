@@ -163,16 +163,17 @@ type Reply struct {
 	Result json.RawMessage         `json:"result,omitempty"`
 }
 
-// lines runs commands of the old form, JSON objects one after the other, and returns a
-// reply by line. Nothing runs unless all can be read.
+// lines runs commands of the old form, JSON objects one after the other, and returns
+// replies with newlines between them, none after the last, as libraries split by it.
+// Nothing runs unless all can be read.
 func (h *handler) lines(ctx context.Context, body []byte) ([]byte, *failure) {
 	all, failed := h.readLines(body)
 	if failed != nil {
 		h.Observe("", int(failed.Code), 0)
 		return nil, failed
 	}
-	var out bytes.Buffer
-	for _, c := range all {
+	replies := make([][]byte, len(all))
+	for i, c := range all {
 		reply, failed := Reply{ID: c.ID}, notFound(c.Method)
 		if op := h.operations[strings.ToLower(c.Method)]; op != nil {
 			if len(c.Params) == 0 {
@@ -183,10 +184,9 @@ func (h *handler) lines(ctx context.Context, body []byte) ([]byte, *failure) {
 		if failed != nil {
 			reply.Error = &failed.OperationError
 		}
-		out.Write(encode(reply))
-		out.WriteByte('\n')
+		replies[i] = encode(reply)
 	}
-	return out.Bytes(), nil
+	return bytes.Join(replies, []byte{'\n'}), nil
 }
 
 func (h *handler) readLines(body []byte) ([]Command, *failure) {
