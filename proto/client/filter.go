@@ -1,6 +1,8 @@
 package client
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,48 +15,59 @@ import (
 const (
 	filterDepth  = 16
 	filterNodes  = 64
+	filterVals   = 256 // of all nodes
 	filterString = 255 // bytes of a key or value
 )
 
+// ErrFilter is what all errors of CompileFilter are; they say what is wrong where.
+var ErrFilter = errors.New("client: bad filter")
+
+func filterError(where, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", ErrFilter, where, fmt.Sprintf(format, args...))
+}
+
 // Filter decides by its tags whether a client gets a publication. Any goroutine.
 type Filter struct {
-	op       string
-	key, cmp string
-	val      string
-	number   float64 // val, for numeric comparisons
+	op, cmp  string
+	key, val string
+	number   decimal // val, for numeric comparisons
 	vals     []string
 	nodes    []*Filter
 }
 
-// CompileFilter checks a filter and copies it. The error says what is wrong where.
+// CompileFilter checks a filter and copies it. Errors are ErrFilter.
 func CompileFilter(n *protocol.FilterNode) (*Filter, error) {
-	left := filterNodes
-	return compile(n, filterDepth, &left, "filter")
+	return (&compiler{nodes: filterNodes, vals: filterVals}).compile(n, filterDepth, "filter")
 }
 
-func compile(n *protocol.FilterNode, depth int, left *int, where string) (*Filter, error) {
-	*left--
+// compiler counts what a filter may still have.
+type compiler struct{ nodes, vals int }
+
+func (c *compiler) compile(n *protocol.FilterNode, depth int, where string) (*Filter, error) {
+	c.nodes--
 	switch {
 	case n == nil:
-		return nil, fmt.Errorf("client: %s is empty", where)
+		return nil, filterError(where, "missing")
 	case depth == 0:
-		return nil, fmt.Errorf("client: %s is deeper than %d", where, filterDepth)
-	case *left < 0:
-		return nil, fmt.Errorf("client: a filter of more than %d nodes", filterNodes)
+		return nil, filterError(where, "deeper than %d", filterDepth)
+	case c.nodes < 0:
+		return nil, filterError(where, "more than %d nodes", filterNodes)
 	case n.Op == "":
-		return compileLeaf(n, where)
+		return c.compileLeaf(n, where)
 	case n.Op != "and" && n.Op != "or" && n.Op != "not":
-		return nil, fmt.Errorf(`client: %s: op is %q, must be "", "and", "or" or "not"`, where, n.Op)
-	case len(n.Nodes) == 0 || n.Op == "not" && len(n.Nodes) != 1:
-		return nil, fmt.Errorf("client: %s: %q has %d nodes, needs at least one, not exactly one", where, n.Op, len(n.Nodes))
+		return nil, filterError(where, `op is %q, must be "", "and", "or" or "not"`, n.Op)
+	case len(n.Nodes) == 0:
+		return nil, filterError(where, "%q needs nodes", n.Op)
+	case n.Op == "not" && len(n.Nodes) > 1:
+		return nil, filterError(where, `"not" has %d nodes, needs one`, len(n.Nodes))
 	}
 	f := &Filter{op: strings.Clone(n.Op)}
 	for i, x := range n.Nodes {
-		c, err := compile(x, depth-1, left, where+"."+strconv.Itoa(i))
+		child, err := c.compile(x, depth-1, where+"."+strconv.Itoa(i))
 		if err != nil {
 			return nil, err
 		}
-		f.nodes = append(f.nodes, c)
+		f.nodes = append(f.nodes, child)
 	}
 	return f, nil
 }
@@ -66,32 +79,37 @@ var (
 	filterNumeric = []string{"lt", "lte", "gt", "gte"}
 )
 
-func compileLeaf(n *protocol.FilterNode, where string) (*Filter, error) {
-	f := &Filter{cmp: strings.Clone(n.Cmp), key: strings.Clone(n.Key), val: strings.Clone(n.Val)}
-	if f.key == "" {
-		return nil, fmt.Errorf("client: %s: key is missing", where)
+func (c *compiler) compileLeaf(n *protocol.FilterNode, where string) (*Filter, error) {
+	if c.vals -= len(n.Vals); c.vals < 0 {
+		return nil, filterError(where, "more than %d vals", filterVals)
 	}
+	f := &Filter{cmp: strings.Clone(n.Cmp), key: strings.Clone(n.Key), val: strings.Clone(n.Val)}
 	for _, v := range n.Vals {
 		f.vals = append(f.vals, strings.Clone(v))
 	}
 	for _, v := range append([]string{f.key, f.val}, f.vals...) {
 		if len(v) > filterString {
-			return nil, fmt.Errorf("client: %s: a string of %d bytes, at most %d are allowed", where, len(v), filterString)
+			return nil, filterError(where, "a string of %d bytes, at most %d are allowed", len(v), filterString)
 		}
 	}
-	switch {
-	case slices.Contains(filterOne, f.cmp), slices.Contains(filterExists, f.cmp):
+	switch numeric := slices.Contains(filterNumeric, f.cmp); {
+	case slices.Contains(filterExists, f.cmp):
+		return f, nil
+	case f.key == "":
+		return nil, filterError(where, "key is missing")
 	case slices.Contains(filterSet, f.cmp):
 		if len(f.vals) == 0 {
-			return nil, fmt.Errorf("client: %s: %q needs vals", where, f.cmp)
+			return nil, filterError(where, "%q needs vals", f.cmp)
 		}
-	case slices.Contains(filterNumeric, f.cmp):
-		var err error
-		if f.number, err = strconv.ParseFloat(f.val, 64); err != nil {
-			return nil, fmt.Errorf("client: %s: %q needs a number, val is %q", where, f.cmp, f.val)
+	case !numeric && !slices.Contains(filterOne, f.cmp):
+		return nil, filterError(where, "cmp is %q, must be eq, neq, in, nin, ex, nex, sw, ew, ct, lt, lte, gt or gte", f.cmp)
+	case f.val == "":
+		return nil, filterError(where, "%q needs val", f.cmp)
+	case numeric:
+		var ok bool
+		if f.number, ok = parseDecimal(f.val); !ok {
+			return nil, filterError(where, "%q needs a decimal number, val is %q", f.cmp, f.val)
 		}
-	default:
-		return nil, fmt.Errorf("client: %s: cmp is %q, must be eq, neq, in, nin, ex, nex, sw, ew, ct, lt, lte, gt or gte", where, f.cmp)
 	}
 	return f, nil
 }
@@ -133,17 +151,55 @@ func (f *Filter) compare(v string) bool {
 	case "ct":
 		return strings.Contains(v, f.val)
 	}
-	x, err := strconv.ParseFloat(v, 64)
-	if err != nil {
+	x, ok := parseDecimal(v)
+	if !ok {
 		return false
 	}
-	switch f.cmp {
+	switch order := x.compare(f.number); f.cmp {
 	case "lt":
-		return x < f.number
+		return order < 0
 	case "lte":
-		return x <= f.number
+		return order <= 0
 	case "gt":
-		return x > f.number
+		return order > 0
+	default:
+		return order >= 0
 	}
-	return x >= f.number
+}
+
+// decimal is a number as digits: ids of 64 bits and prices compare exactly.
+type decimal struct {
+	negative        bool
+	whole, fraction string // without zeros at the outer ends
+}
+
+// parseDecimal takes what [+-]?[0-9]+([.][0-9]+)? matches.
+func parseDecimal(s string) (d decimal, ok bool) {
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		d.negative = s[0] == '-'
+		s = s[1:]
+	}
+	whole, fraction, point := strings.Cut(s, ".")
+	digits := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+	if !digits(whole) || point && !digits(fraction) {
+		return decimal{}, false
+	}
+	d.whole, d.fraction = strings.TrimLeft(whole, "0"), strings.TrimRight(fraction, "0")
+	if d.whole == "" && d.fraction == "" {
+		d.negative = false
+	}
+	return d, true
+}
+
+func (d decimal) compare(o decimal) int {
+	if d.negative != o.negative {
+		if d.negative {
+			return -1
+		}
+		return 1
+	}
+	if d.negative {
+		d, o = o, d
+	}
+	return cmp.Or(cmp.Compare(len(d.whole), len(o.whole)), cmp.Compare(d.whole, o.whole), cmp.Compare(d.fraction, o.fraction))
 }
