@@ -32,7 +32,7 @@ func sample(t *testing.T) (*result, options) {
 		}
 	}
 	s.Runs = append(s.Runs, &run{Server: "gws", Repetition: 4, Error: "lost a `message`"})
-	s.divideByFloor()
+	s.divide()
 	r := newResult(o)
 	r.Scenarios = append(r.Scenarios, s)
 	return r, o
@@ -60,7 +60,7 @@ func TestRatiosAreOfTheSameRepetition(t *testing.T) {
 	s.Runs[0].Error, s.Runs[0].Metrics = "failed", nil // the floor's of the first repetition
 	delete(s.Runs[1].Metrics, ratioKey)
 	delete(s.Runs[2].Metrics, ratioKey)
-	s.divideByFloor()
+	s.divide()
 	if got := s.spread("roost", ratioKey); got != (spread{1.35, 1.2, 1.5, 2}) {
 		t.Errorf("without the floor's first run: %+v", got)
 	}

@@ -36,6 +36,7 @@ type loadReport struct {
 		PerMessage         *float64 `json:"cpu_us_per_message"`
 		PerDelivery        *float64 `json:"cpu_us_per_delivery"`
 		PerUpgrade         *float64 `json:"cpu_us_per_upgrade"`
+		PerClient          *float64 `json:"cpu_us_per_client"`
 		Threads            *float64 `json:"threads"`
 	} `json:"server"`
 }

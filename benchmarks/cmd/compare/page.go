@@ -14,7 +14,7 @@ func (r *result) page() string {
 	}
 	fmt.Fprintf(&b, "- Command: `%s`\n- Machine: %s\n", r.Command, r.Machine)
 	b.WriteString("- Every run is a fresh process over loopback, the servers taking turns. Figures are medians of the " +
-		"repetitions, with the least and the most in brackets. × floor is the median of the ratios to the floor's " +
+		"repetitions, with the least and the most in brackets. × floor (or × something else) is the median of the ratios to its " +
 		"run in the same repetition.\n\n")
 	for _, s := range r.Scenarios {
 		r.section(&b, s)
@@ -30,7 +30,7 @@ func (r *result) section(b *strings.Builder, s *scenarioResult) {
 	columns := s.scenario.columns
 	fmt.Fprintf(b, "## %s\n\n%s.\n%s\n\n| server | %s |", s.scenario.title, s.Parameters, s.scenario.text, columns[0].title)
 	if s.scenario.ratio {
-		b.WriteString(" × floor |")
+		fmt.Fprintf(b, " × %s |", s.scenario.against().title)
 	}
 	for _, column := range columns[1:] {
 		fmt.Fprintf(b, " %s |", column.title)

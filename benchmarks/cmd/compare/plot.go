@@ -31,7 +31,7 @@ func (r *result) plot(s *scenarioResult, path string) error {
 	column := s.scenario.columns[0]
 	key, title, format := column.key, column.title, column.format
 	if s.scenario.ratio {
-		key, title, format = ratioKey, title+", × the floor", "%.2f"
+		key, title, format = ratioKey, title+", × the "+s.scenario.against().title, "%.2f"
 	}
 	var bars []bar
 	for _, server := range slices.Backward(r.order) { // the first at the top

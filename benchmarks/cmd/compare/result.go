@@ -11,8 +11,8 @@ import (
 	"roost/benchmarks/internal/fleet"
 )
 
-// ratioKey is the metric added to each run of a scenario with ratios: the first figure over that of
-// the floor's run in the same repetition.
+// ratioKey is the metric added to each run of a scenario with ratios: the first figure over the base's, mostly the
+// floor's, in the same repetition.
 const ratioKey = "ratio"
 
 // run is one server in one scenario, once.
@@ -53,19 +53,19 @@ func newResult(o options) *result {
 	return r
 }
 
-// divideByFloor adds the ratios. A repetition whose floor failed has none.
-func (r *scenarioResult) divideByFloor() {
+// divide adds the ratios. A repetition whose base failed has none.
+func (r *scenarioResult) divide() {
 	if !r.scenario.ratio {
 		return
 	}
-	key := r.scenario.columns[0].key
+	key, by := r.scenario.columns[0].key, r.scenario.against()
 	for _, of := range r.Runs {
 		if of.Error != "" {
 			continue
 		}
-		for _, floor := range r.Runs {
-			if floor.Server == fleet.Floor && floor.Repetition == of.Repetition && floor.Metrics[key] > 0 {
-				of.Metrics[ratioKey] = of.Metrics[key] / floor.Metrics[key]
+		for _, base := range r.Runs {
+			if base.Server == by.server && base.Repetition == of.Repetition && base.Metrics[by.key] > 0 {
+				of.Metrics[ratioKey] = of.Metrics[key] / base.Metrics[by.key]
 			}
 		}
 	}

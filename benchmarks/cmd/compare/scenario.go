@@ -21,7 +21,8 @@ type scenario struct {
 	title   string
 	text    string // what the reader should know, and the bar roost has to reach
 	columns []column
-	ratio   bool // whether a ratio to the floor means anything
+	ratio   bool // whether a ratio to the base means anything
+	base    base // of the ratio; the floor's first figure by default
 
 	connections int
 	messages    int
@@ -29,6 +30,19 @@ type scenario struct {
 	stalled     int // of the connections, for stall
 
 	measure func(context.Context, options, *fleet.Process, fleet.Server) (map[string]float64, error)
+}
+
+// base is what ratios of a scenario are taken against: a figure of one server.
+type base struct {
+	server, key, title string
+}
+
+// against is the base of the scenario's ratios.
+func (s scenario) against() base {
+	if s.base == (base{}) {
+		return base{fleet.Floor, s.columns[0].key, "floor"}
+	}
+	return s.base
 }
 
 func (s scenario) parameters() string {
@@ -49,12 +63,13 @@ func (s scenario) parameters() string {
 func chooseScenarios(names []string, quick bool) ([]scenario, error) {
 	makers := map[string]func(quick bool) scenario{
 		"idle": idle, "echo": echo, "fanout": fanout, "upgrade": upgrade, "stall": stall,
+		"clients": clients, "personal": personal, "connect": connect, "channel-fanout": channelFanout,
 	}
 	var chosen []scenario
 	for _, name := range names {
 		maker := makers[name]
 		if maker == nil {
-			return nil, fmt.Errorf("no scenario %q: there are idle, echo, fanout, upgrade and stall", name)
+			return nil, fmt.Errorf("no scenario %q: there are idle, echo, fanout, upgrade, stall, clients, personal, connect and channel-fanout", name)
 		}
 		chosen = append(chosen, maker(quick))
 	}

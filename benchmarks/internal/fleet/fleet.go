@@ -24,8 +24,18 @@ type Server struct {
 	roost     bool     // built of the main module
 	arguments []string // before --address
 	echo      string   // path of its echo route; /echo if empty
-	scenarios []string // the only ones it has a row in; all if empty
+	scenarios []string // the only ones it has a row in; if empty all but those of gateways
+	gateway   bool     // speaks the client protocol: has a row in the scenarios of gateways, too
 }
+
+// Gateway scenarios need servers that speak the client protocol.
+var Gateway = []string{"clients", "personal", "connect", "channel-fanout"}
+
+// Clients is the path of gateways' client protocol.
+const Clients = "/connection/websocket"
+
+// apiKey is what gateways' API asks for.
+const apiKey = "benchmark"
 
 // EchoPath is the route that returns each message.
 func (s Server) EchoPath() string {
@@ -38,7 +48,10 @@ func (s Server) EchoPath() string {
 // TakesPart says whether the server has a row in the scenario: a roost with another setting is
 // shown only where the setting matters.
 func (s Server) TakesPart(scenario string) bool {
-	return len(s.scenarios) == 0 || slices.Contains(s.scenarios, scenario)
+	if len(s.scenarios) > 0 {
+		return slices.Contains(s.scenarios, scenario)
+	}
+	return s.gateway || !slices.Contains(Gateway, scenario)
 }
 
 // IsRoost says whether the server is roost, with whatever setting.
@@ -53,7 +66,7 @@ func (s *Server) UseRoost(path string) {
 
 // All lists the servers in the order they run. The floor runs with that many threads.
 func All(floorThreads int) []Server {
-	serve := []string{"serve", "--dev", "--internal-address", "127.0.0.1:0"}
+	serve := []string{"serve", "--dev", "--internal-address", "127.0.0.1:0", "--memory"}
 	return []Server{
 		{
 			Name: Floor, program: "floor",
@@ -61,7 +74,7 @@ func All(floorThreads int) []Server {
 			Settings: fmt.Sprintf("C, bare level-triggered epoll, gcc -O2, %d thread(s); one send() per delivery",
 				floorThreads),
 		},
-		{Name: "roost", roost: true, arguments: serve, Settings: "defaults: one loop for two cores, io_uring; /echo is answered on the loop; 4 MiB behind is cut"},
+		{Name: "roost", roost: true, gateway: true, arguments: serve, Settings: "defaults: one loop for two cores, io_uring; /echo is answered on the loop; 4 MiB behind is cut; history in memory"},
 		{
 			Name: "roost-pool", roost: true, arguments: serve, echo: "/echo-pool",
 			scenarios: []string{"echo"}, Settings: "as roost; /echo-pool goes through the worker pool",
@@ -75,6 +88,10 @@ func All(floorThreads int) []Server {
 		{Name: "gws", program: "gws", Settings: "gws 1.8.9, goroutine per connection, 512 B read buffers, no UTF-8 check, Broadcaster (queues without bound)"},
 		{Name: "gorilla", program: "gorilla", Settings: "gorilla/websocket 1.5.3 on net/http, goroutine per connection, 512 B read buffers, pooled write buffers, PreparedMessage; a write blocked for 1 s cuts"},
 		{Name: "coder", program: "coder", Settings: "coder/websocket 1.8.14 on net/http, goroutine per connection, no compression, one Write each; a write blocked for 1 s cuts"},
+		{
+			Name: "centrifuge", program: "centrifuge", gateway: true, scenarios: Gateway,
+			Settings: "centrifugal/centrifuge 0.40.1, the library of Centrifugo, memory broker, history, recovery and presence as roost with --dev; 512 B read buffers, pooled write buffers",
+		},
 	}
 }
 

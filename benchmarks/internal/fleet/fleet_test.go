@@ -23,7 +23,7 @@ var binaries string // what TestMain has built
 func peers() []Server {
 	var list []Server
 	for _, server := range All(1) {
-		if !server.IsRoost() {
+		if !server.IsRoost() && server.TakesPart("echo") {
 			list = append(list, server)
 		}
 	}
@@ -268,7 +268,7 @@ func TestParseReady(t *testing.T) {
 		"time=now msg=ready address=127.0.0.1:80":                         "",
 		"": "", "ready internal=127.0.0.1:81": "",
 	} {
-		if got, ok := parseReady(line); got != want || ok != (want != "") {
+		if got, ok := parseReady(line, "address="); got != want || ok != (want != "") {
 			t.Errorf("%q: got %q, %v", line, got, ok)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,8 @@ const (
 // Process is a running server.
 type Process struct {
 	Address string // HOST:PORT
+	API     string // URL of a gateway's server API; empty for others
+	APIKey  string
 	PID     int
 
 	command *exec.Cmd
@@ -38,6 +41,7 @@ func Start(server Server, binaries string) (*Process, error) {
 	}
 	command := exec.Command(program, arguments...)
 	p := &Process{command: command, log: &tail{}, ended: make(chan struct{})}
+	command.Env = append(os.Environ(), "ROOST_API_KEY="+apiKey)
 	command.Stderr = p.log
 	stdout, err := command.StdoutPipe()
 	if err != nil {
@@ -48,11 +52,13 @@ func Start(server Server, binaries string) (*Process, error) {
 	}
 	p.PID = command.Process.Pid
 	ready := make(chan string, 1)
+	internal := ""
 	go func() {
 		defer close(p.ended)
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
-			if address, ok := parseReady(lines.Text()); ok {
+			if address, ok := parseReady(lines.Text(), "address="); ok {
+				internal, _ = parseReady(lines.Text(), "internal=")
 				ready <- address
 				break
 			}
@@ -62,6 +68,9 @@ func Start(server Server, binaries string) (*Process, error) {
 	}()
 	select {
 	case p.Address = <-ready:
+		if internal != "" {
+			p.API, p.APIKey = "http://"+internal+"/api", apiKey
+		}
 		return p, nil
 	case <-p.ended:
 	case <-time.After(startLimit):
@@ -70,14 +79,14 @@ func Start(server Server, binaries string) (*Process, error) {
 	return nil, fmt.Errorf("fleet: %s did not get ready: %s", server.Name, p.Log())
 }
 
-// parseReady finds the address in a line like "ready address=127.0.0.1:8000 internal=...".
-func parseReady(line string) (string, bool) {
+// parseReady finds the value of key in a line like "ready address=127.0.0.1:8000 internal=...".
+func parseReady(line, key string) (string, bool) {
 	fields := strings.Fields(line)
 	if len(fields) == 0 || fields[0] != "ready" {
 		return "", false
 	}
 	for _, field := range fields[1:] {
-		if address, ok := strings.CutPrefix(field, "address="); ok {
+		if address, ok := strings.CutPrefix(field, key); ok {
 			return address, true
 		}
 	}
