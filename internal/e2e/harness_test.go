@@ -29,14 +29,16 @@ const loopback = "127.77.0.1"
 
 const apiKey = "key of the tests"
 
-// Built once for all tests.
+// Built once for all tests, by the first that needs it.
 var (
-	workDir    string
-	roost      string
-	natsBinary = sync.OnceValues(func() (string, error) {
-		path := filepath.Join(workDir, "nats-server")
-		return path, build(path, "github.com/nats-io/nats-server/v2")
+	workDir     string
+	roostBinary = sync.OnceValues(func() (string, error) {
+		if path := os.Getenv("ROOST_E2E_BINARY"); path != "" {
+			return path, nil
+		}
+		return build("roost", "roost/cmd/roost")
 	})
+	natsBinary = sync.OnceValues(func() (string, error) { return build("nats-server", "github.com/nats-io/nats-server/v2") })
 )
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
@@ -48,14 +50,6 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(workDir)
-	roost = os.Getenv("ROOST_E2E_BINARY")
-	if roost == "" {
-		roost = filepath.Join(workDir, "roost")
-		if err := build(roost, "roost/cmd/roost"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-	}
 	code := m.Run()
 	if g := shared.running; g != nil {
 		g.kill()
@@ -63,19 +57,22 @@ func buildAndRun(m *testing.M) int {
 	return code
 }
 
-func build(path, what string) error {
+func build(name, what string) (path string, err error) {
+	path = filepath.Join(workDir, name)
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, what)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as scripts/build.sh
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", what, err, out)
+		return "", fmt.Errorf("go build %s: %w\n%s", what, err, out)
 	}
-	return nil
+	return path, nil
 }
 
 // eventually waits until holds returns nil.
 func eventually(t testing.TB, holds func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	pause := time.Millisecond
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		pause = min(2*pause, 20*time.Millisecond)
 		err := holds()
 		if err == nil {
 			return
@@ -180,6 +177,10 @@ func launch(config string, flags ...string) (*gateway, error) {
 
 // launchAt starts a gateway where another was.
 func launchAt(address, internal string, flags []string) (*gateway, error) {
+	roost, err := roostBinary()
+	if err != nil {
+		return nil, err
+	}
 	args := append([]string{"serve", "--address", address, "--internal-address", internal}, flags...)
 	cmd := exec.Command(roost, args...)
 	cmd.Env = append(os.Environ(), "ROOST_API_KEY="+apiKey)
