@@ -24,13 +24,13 @@ var bulkMessages = flag.Int("messages", 50, "messages in each of the Autobahn ca
 // hostileCases is how many RunHostile has with all options set.
 const hostileCases = 147
 
-// deadlines are short, as the suites wait for them.
+// deadlines are short, as the hostile inputs wait for them.
 var deadlines = []string{"--handshake-timeout", "2s", "--ping-interval", "2s", "--pong-timeout", "1s"}
 
 func TestAutobahn(t *testing.T) {
 	for _, path := range []string{"/echo", "/echo-pool"} {
 		t.Run(path[1:], func(t *testing.T) {
-			g := start(t, append(deadlines, "--max-message", "33554432", "--hard-limit", "67108864")...)
+			g := start(t, "--max-message", "33554432", "--hard-limit", "67108864")
 			before := g.metrics()
 			counts := conformance.RunAll(t, "ws://"+g.address+path, conformance.Options{Messages: *bulkMessages})
 			want := conformance.Counts{conformance.OK: conformance.CaseCount - 3, conformance.Informational: 3}
