@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -87,7 +86,7 @@ func (e *embedded) open(o Options) error {
 	if err != nil {
 		return fmt.Errorf("broker: data folder: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lockFile(f); err != nil {
 		_ = f.Close()
 		return fmt.Errorf("broker: data folder %s is in use by another process: %w", e.dir, err)
 	}
@@ -104,7 +103,7 @@ func (e *embedded) open(o Options) error {
 		same := last.Boot == now.Boot && now.Boot != ""
 		e.newEra = !last.Clean && !same && !last.Sync
 		if !last.Clean && same {
-			syscall.Sync() // what a killed process left behind; from here on this one's promises hold
+			syncDisks() // what a killed process left behind; from here on this one's promises hold
 		}
 	case err == nil || !errors.Is(err, os.ErrNotExist):
 		e.newEra = true

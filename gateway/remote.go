@@ -278,13 +278,14 @@ func (n *Node) localRefresh(r *RefreshRequest) int {
 }
 
 // localSubscribe subscribes clients from the server's side.
-func (n *Node) localSubscribe(r *SubscribeRequest) string {
+func (n *Node) localSubscribe(r *SubscribeRequest) *OperationError {
 	for _, s := range n.targets(r.User, r.Client) {
 		if err := n.subscribeSession(s, r); err != nil && err != client.ErrAlreadySubscribed {
-			return err.Error()
+			why := n.reason(err)
+			return &OperationError{Code: why.Code, Message: why.Message}
 		}
 	}
-	return ""
+	return nil
 }
 
 // subscribeSession subscribes one client from the server's side and tells it.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"path"
 	"sync"
 	"time"
@@ -93,14 +92,14 @@ func (n *Node) Subscribe(ctx context.Context, r *SubscribeRequest) (*SubscribeRe
 	if _, err := n.namespace(r.Channel); err != nil {
 		return nil, err
 	}
-	var failed string
-	err := ask(ctx, n, "subscribe", r, func(why string) {
-		if why != "" {
-			failed = why
+	var err error
+	asked := ask(ctx, n, "subscribe", r, func(why *OperationError) {
+		if why != nil {
+			err = &client.Error{Code: why.Code, Message: why.Message}
 		}
 	})
-	if err == nil && failed != "" {
-		err = errors.New(failed)
+	if asked != nil {
+		err = asked
 	}
 	return &SubscribeResult{}, n.failed(err)
 }

@@ -161,9 +161,10 @@ type Joined struct {
 
 // Join makes the client a member. history, if not nil, is the position up to which
 // the caller has read after Wait, and least the offset the client has already: another
-// node may have been ahead. It fails where this loop has not come that far, where publications between the history and the deliveries are missing, or the client is Positioned and no position is known: then
-// the history must be read again. Loop goroutine only; the subscription must have been
-// reserved.
+// node may have been ahead. It fails where this loop has not come that far, where
+// publications between the history and the deliveries are missing, or where the client
+// is Positioned and no position is known: then the history must be read again. Loop
+// goroutine only; the subscription must have been reserved.
 func (c *Channel) Join(cl *Client, flags Flags, history *Position, least uint64) (j Joined, ok bool) {
 	l := cl.Conn.Loop()
 	x := c.on(l, true)
