@@ -131,6 +131,22 @@ test('the page says that the gateway went away, and comes back with the next one
   await present(ann, ['Ann'])
 })
 
+test('a window that the server disconnects or unsubscribes says so, and can come back', async (t) => {
+  const { page: url, api } = await startGateway(t)
+  const [ann] = await enter(t, url, 'Ann')
+  const { result } = await api('presence', { channel: 'room' })
+  await api('disconnect', { client: Object.keys(result.presence)[0] })
+  await ann.getByRole('status').filter({ hasText: 'Disconnected (3503: force disconnect)' }).waitFor()
+  await ann.getByRole('button', { name: 'Connect again' }).click()
+  await connected(ann)
+  await say(ann, 'back')
+  await messages(ann, ['back'])
+  await present(ann, ['Ann'])
+  const again = await api('presence', { channel: 'room' })
+  await api('unsubscribe', { client: Object.keys(again.result.presence)[0], channel: 'room' })
+  await shows(ann, '#talk .bad', ['The gateway ended the subscription (2000: server unsubscribe)'])
+})
+
 test('what others say and how they are called is text, whatever it looks like', async (t) => {
   const { page: url, api } = await startGateway(t)
   const name = '<img src=x onerror=pwned=1>'
