@@ -27,11 +27,13 @@ async function enter (t, url, ...names) {
 const connected = (page) => page.locator('body[data-state=open]').waitFor()
 
 async function rename (page, name) {
+  await page.bringToFront() // others draw seldom, and are clicked as seldom
   await page.getByLabel('Your name').fill(name)
   await page.getByRole('button', { name: 'Change' }).click()
 }
 
 async function say (page, text) {
+  await page.bringToFront()
   await page.getByLabel('Message', { exact: true }).fill(text)
   await page.getByRole('button', { name: 'Send' }).click()
 }
