@@ -5,10 +5,15 @@ package auth
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/MicahParks/jwkset"
@@ -43,13 +48,15 @@ func (o Options) Enabled() bool {
 // Errors of verifying.
 var (
 	ErrExpired = errors.New("auth: token has expired")
+	// ErrKeys: the JWKS cannot be fetched, so that a token may be right; try again.
+	ErrKeys    = errors.New("auth: keys cannot be fetched")
 	ErrBlocked = errors.New("auth: user is blocked")
 	ErrRevoked = errors.New("auth: token is revoked")
 )
 
 // InvalidError refuses a token for good.
 type InvalidError struct {
-	Label  string // for metrics: malformed, algorithm, signature, unknown_key, audience, issuer, not_yet, claims, jwks
+	Label  string // for metrics: malformed, algorithm, signature, unknown_key, audience, issuer, not_yet, claims
 	Detail string
 }
 
@@ -57,10 +64,16 @@ func (e *InvalidError) Error() string { return "auth: invalid token: " + e.Detai
 
 // Verifier verifies tokens. Any goroutine.
 type Verifier struct {
-	keys   map[string]any // by kind of algorithm: HS, RS, ES, Ed
-	jwks   keyfunc.Keyfunc
+	// Static after construction.
+	keys   map[string]any  // by kind of algorithm: HS, RS, ES, Ed
+	jwks   keyfunc.Keyfunc // keys fetched; nil without JWKS
+	latest keyfunc.Keyfunc // the same, fetched anew where a key is unknown
 	cancel context.CancelFunc
 	parser *jwt.Parser
+
+	failed   atomic.Bool // the last fetch for an unknown key, or the first of all
+	fetching sync.Mutex
+	fetched  *rate.Limiter // guarded by fetching
 }
 
 const (
@@ -97,10 +110,7 @@ func New(o Options) (*Verifier, error) {
 	if err := v.fetch(o); err != nil {
 		return nil, err
 	}
-	opts := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"}),
-		jwt.WithLeeway(o.Leeway),
-	}
+	opts := []jwt.ParserOption{jwt.WithLeeway(o.Leeway)}
 	if o.Audience != "" {
 		opts = append(opts, jwt.WithAudience(o.Audience))
 	}
@@ -135,24 +145,29 @@ func (v *Verifier) fetch(o Options) error {
 		NoErrorReturnFirstHTTPReq: true,
 		RefreshInterval:           ttl,
 		RefreshErrorHandler: func(_ context.Context, err error) {
+			v.failed.Store(true)
 			log.Warn("the JWKS could not be fetched", "url", o.JWKSURL, "error", err)
 		},
 	})
+	var client jwkset.Storage
 	if err == nil {
-		var client jwkset.Storage
 		client, err = jwkset.NewHTTPClient(jwkset.HTTPClientOptions{
 			HTTPURLs:          map[string]jwkset.Storage{o.JWKSURL: store},
-			RateLimitWaitMax:  time.Millisecond,
-			RefreshUnknownKID: rate.NewLimiter(rate.Every(jwksWait), 1),
+			RateLimitWaitMax:  jwksWait,                     // and for the fetch, which is its use here
+			RefreshUnknownKID: rate.NewLimiter(rate.Inf, 1), // v.fetched limits without waiting
 		})
-		if err == nil {
-			v.jwks, err = keyfunc.New(keyfunc.Options{Ctx: ctx, Storage: client})
-		}
+	}
+	if err == nil {
+		v.jwks, err = keyfunc.New(keyfunc.Options{Ctx: ctx, Storage: store})
+	}
+	if err == nil {
+		v.latest, err = keyfunc.New(keyfunc.Options{Ctx: ctx, Storage: client})
 	}
 	if err != nil {
 		cancel()
 		return fmt.Errorf("auth: JWKS: %w", err)
 	}
+	v.fetched = rate.NewLimiter(rate.Every(jwksWait), 1)
 	v.cancel = cancel
 	return nil
 }
@@ -160,54 +175,115 @@ func (v *Verifier) fetch(o Options) error {
 // Close ends the refreshing of keys.
 func (v *Verifier) Close() { v.cancel() }
 
-// key returns the key a token must be signed with: the algorithm must be one of the
+var (
+	errUnknownKey = errors.New("no key for this token")
+	errAlgorithm  = errors.New("the algorithm is not one of the key's")
+)
+
+// key returns the key a token must be signed with. The algorithm must be one of the
 // key's own kind, so that a public key never serves as a shared secret.
 func (v *Verifier) key(ctx context.Context) jwt.Keyfunc {
 	return func(t *jwt.Token) (any, error) {
-		_, named := t.Header["kid"].(string)
-		if named && v.jwks != nil {
-			key, err := v.jwks.KeyfuncCtx(ctx)(t)
-			if err == nil || len(v.keys) == 0 {
-				return key, err
-			}
+		switch t.Method.Alg()[:2] {
+		case "HS", "RS", "ES", "Ed":
+		default: // none, and PSS
+			return nil, errAlgorithm
 		}
-		key, ok := v.keys[t.Method.Alg()[:2]]
-		if !ok {
-			return nil, errUnknownKey
+		key, err := v.find(ctx, t)
+		if err == nil && !fits(t.Method, key) {
+			err = errAlgorithm
 		}
-		return key, nil
+		return key, err
 	}
 }
 
-var errUnknownKey = errors.New("no key for this token")
+func fits(method jwt.SigningMethod, key any) bool {
+	switch k := key.(type) {
+	case []byte:
+		_, ok := method.(*jwt.SigningMethodHMAC)
+		return ok
+	case *rsa.PublicKey:
+		_, ok := method.(*jwt.SigningMethodRSA)
+		return ok
+	case *ecdsa.PublicKey:
+		m, ok := method.(*jwt.SigningMethodECDSA)
+		return ok && m.CurveBits == k.Curve.Params().BitSize
+	case ed25519.PublicKey:
+		_, ok := method.(*jwt.SigningMethodEd25519)
+		return ok
+	}
+	return false
+}
+
+// find looks for a token's key: by its name in the JWKS, and then by its algorithm.
+func (v *Verifier) find(ctx context.Context, t *jwt.Token) (any, error) {
+	err := errUnknownKey
+	if name, _ := t.Header["kid"].(string); name != "" && v.jwks != nil {
+		var key any
+		if key, err = v.fetchedKey(ctx, t); err == nil {
+			return key, nil
+		}
+	}
+	switch kind := t.Method.Alg()[:2]; {
+	case v.keys[kind] != nil:
+		return v.keys[kind], nil
+	case v.jwks == nil: // whose keys could be of any kind
+		return nil, errAlgorithm
+	}
+	return nil, err
+}
+
+// fetchedKey finds a key by its name, fetching all keys once where it is unknown. All
+// who do not know theirs wait for that, five seconds at most.
+func (v *Verifier) fetchedKey(ctx context.Context, t *jwt.Token) (any, error) {
+	key, err := v.jwks.KeyfuncCtx(ctx)(t)
+	if errors.Is(err, jwkset.ErrKeyNotFound) {
+		v.fetching.Lock()
+		defer v.fetching.Unlock()
+		if key, err = v.jwks.KeyfuncCtx(ctx)(t); errors.Is(err, jwkset.ErrKeyNotFound) && v.fetched.Allow() {
+			v.failed.Store(false)
+			key, err = v.latest.KeyfuncCtx(context.WithoutCancel(ctx))(t) // also for the others
+		}
+	}
+	switch {
+	case err == nil:
+		return key, nil
+	case !errors.Is(err, jwkset.ErrKeyNotFound):
+		return nil, errAlgorithm // all else keyfunc refuses: the key names another
+	case v.failed.Load():
+		return nil, ErrKeys
+	}
+	return nil, errUnknownKey
+}
 
 func (v *Verifier) parse(ctx context.Context, token string, c jwt.Claims) error {
 	if len(token) > tokenSize {
 		return &InvalidError{"malformed", fmt.Sprintf("it is %d bytes long, at most %d are allowed", len(token), tokenSize)}
 	}
-	_, err := v.parser.ParseWithClaims(token, c, v.key(ctx))
-	label := ""
+	t, err := v.parser.ParseWithClaims(token, c, v.key(ctx))
+	label := "claims"
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrKeys):
+		return ErrKeys
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		label = "malformed"
-	case errors.Is(err, errUnknownKey), errors.Is(err, jwkset.ErrKeyNotFound):
+	case t == nil || t.Method == nil || errors.Is(err, errAlgorithm):
+		label = "algorithm"
+	case errors.Is(err, errUnknownKey):
 		label = "unknown_key"
-	case errors.Is(err, jwt.ErrTokenUnverifiable):
-		label = "jwks"
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		label = "signature"
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
 		label = "audience"
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		label = "issuer"
-	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+	case errors.Is(err, jwt.ErrTokenNotValidYet):
 		label = "not_yet"
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing): // audience or issuer
 	case errors.Is(err, jwt.ErrTokenExpired): // last: a token that is wrong besides is wrong
 		return ErrExpired
-	default:
-		label = "claims"
 	}
 	return &InvalidError{label, err.Error()}
 }

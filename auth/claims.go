@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -81,7 +82,8 @@ type subscribeClaims struct {
 	Override *overrideClaims `json:"override,omitempty"`
 }
 
-// Connect verifies a connection token: ErrExpired, an *InvalidError, or ctx's error.
+// Connect verifies a connection token. Errors are ErrExpired, ErrKeys and *InvalidError.
+// It may wait for a JWKS, five seconds for each fetch.
 func (v *Verifier) Connect(ctx context.Context, token string) (Connect, error) {
 	var c connectClaims
 	if err := v.parse(ctx, token, &c); err != nil {
@@ -112,7 +114,7 @@ func (v *Verifier) Connect(ctx context.Context, token string) (Connect, error) {
 	return out, nil
 }
 
-// Subscribe verifies a subscription token. That user and channel are the right ones is
+// Subscribe verifies a subscription token as Connect does. That user and channel are the right ones is
 // the caller's to check.
 func (v *Verifier) Subscribe(ctx context.Context, token string) (Subscribe, error) {
 	var c subscribeClaims
@@ -182,6 +184,20 @@ func (o *overrideClaims) plain() (p Override) {
 		ForceRecovery: v(o.ForceRecovery), ForcePositioning: v(o.ForcePositioning)}
 }
 
+func (o Override) claims() *overrideClaims {
+	if o == (Override{}) {
+		return nil
+	}
+	v := func(b *bool) *boolClaim {
+		if b == nil {
+			return nil
+		}
+		return &boolClaim{*b}
+	}
+	return &overrideClaims{Presence: v(o.Presence), JoinLeave: v(o.JoinLeave), ForcePushJoinLeave: v(o.ForcePushJoinLeave),
+		ForceRecovery: v(o.ForceRecovery), ForcePositioning: v(o.ForcePositioning)}
+}
+
 // SignConnect makes a connection token with a shared secret (HS256); ttl 0 is for ever.
 func SignConnect(secret string, c Connect, ttl time.Duration) (string, error) {
 	return Options{HMACSecret: secret}.SignConnect(c, ttl)
@@ -193,15 +209,50 @@ func SignSubscribe(secret string, s Subscribe, ttl time.Duration) (string, error
 }
 
 // SignConnect makes a connection token that o's verifier accepts; ttl 0 is for ever.
+// IssuedAt is now.
 func (o Options) SignConnect(c Connect, ttl time.Duration) (string, error) {
-	claims := connectClaims{RegisteredClaims: o.registered(c.User, c.ID, ttl), Info: c.Info, Meta: c.Meta, Channels: c.Channels}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(o.HMACSecret))
+	claims := connectClaims{RegisteredClaims: o.registered(c.User, c.ID, ttl), ExpireAt: at(c.ExpireAt), Meta: c.Meta, Channels: c.Channels}
+	claims.Info, claims.B64Info = split(c.Info)
+	if len(c.Subs) > 0 {
+		claims.Subs = make(map[string]subClaims, len(c.Subs))
+	}
+	for ch, s := range c.Subs {
+		sub := subClaims{Override: s.Override.claims()}
+		sub.Info, sub.B64Info = split(s.Info)
+		sub.Data, sub.B64Data = split(s.Data)
+		claims.Subs[ch] = sub
+	}
+	return o.sign(claims)
 }
 
 // SignSubscribe makes a subscription token that o's verifier accepts.
 func (o Options) SignSubscribe(s Subscribe, ttl time.Duration) (string, error) {
-	claims := subscribeClaims{RegisteredClaims: o.registered(s.User, s.ID, ttl), Channel: s.Channel, Info: s.Info}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(o.HMACSecret))
+	claims := subscribeClaims{RegisteredClaims: o.registered(s.User, s.ID, ttl), Channel: s.Channel, ExpireAt: at(s.ExpireAt),
+		Override: s.Override.claims()}
+	claims.Info, claims.B64Info = split(s.Info)
+	return o.sign(claims)
+}
+
+func (o Options) sign(c jwt.Claims) (string, error) {
+	if o.HMACSecret == "" {
+		return "", errors.New("auth: sign: no HMAC secret")
+	}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString([]byte(o.HMACSecret))
+}
+
+func at(t int64) *int64 {
+	if t == 0 {
+		return nil
+	}
+	return &t
+}
+
+// split is the reverse of either.
+func split(b []byte) (raw json.RawMessage, b64 string) {
+	if len(b) == 0 || json.Valid(b) {
+		return b, ""
+	}
+	return nil, base64.StdEncoding.EncodeToString(b)
 }
 
 func (o Options) registered(user, id string, ttl time.Duration) jwt.RegisteredClaims {

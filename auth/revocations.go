@@ -1,8 +1,11 @@
 package auth
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -31,6 +34,11 @@ type issued struct {
 	Until  int64 `json:"until"`
 }
 
+func (l *revocations) revokeUser(user string, i issued) {
+	u := l.Users[user]
+	l.Users[user] = issued{max(i.Before, u.Before), max(i.Until, u.Until)}
+}
+
 // revocationsMax bounds each kind; the oldest ones of a fuller list go first.
 const revocationsMax = 100_000
 
@@ -44,9 +52,10 @@ func (r *Revocations) UnblockUser(user string) {
 	r.change(func(l *revocations) { l.Blocked[user] = blocked{0, time.Now().UnixMilli()} })
 }
 
-// RevokeUser refuses a user's tokens that were issued before a time, or do not say.
+// RevokeUser refuses a user's tokens that were issued before a time, in whole seconds,
+// or do not say.
 func (r *Revocations) RevokeUser(user string, issuedBefore, until time.Time) {
-	r.change(func(l *revocations) { l.Users[user] = issued{issuedBefore.Unix(), until.UnixMilli()} })
+	r.change(func(l *revocations) { l.revokeUser(user, issued{issuedBefore.Unix(), until.UnixMilli()}) })
 }
 
 // RevokeToken refuses the token with this id.
@@ -88,17 +97,14 @@ func (r *Revocations) change(f func(*revocations)) {
 	bound(l.Tokens, func(until int64) int64 { return until })
 }
 
-// bound drops the entry that ends first from a map that is too full.
+// bound drops the entries of the lowest age from a map that is too full.
 func bound[V any](m map[string]V, age func(V) int64) {
-	for len(m) > revocationsMax {
-		var oldest string
-		first := true
-		for k, v := range m {
-			if first || age(v) < age(m[oldest]) {
-				oldest, first = k, false
-			}
-		}
-		delete(m, oldest)
+	if len(m) <= revocationsMax {
+		return
+	}
+	oldest := slices.SortedFunc(maps.Keys(m), func(a, b string) int { return cmp.Compare(age(m[a]), age(m[b])) })
+	for _, k := range oldest[:len(m)-revocationsMax] {
+		delete(m, k)
 	}
 }
 
@@ -114,7 +120,7 @@ func (r *Revocations) Snapshot() []byte {
 func (r *Revocations) Restore(b []byte) error {
 	var other revocations
 	if err := json.Unmarshal(b, &other); err != nil {
-		return err
+		return fmt.Errorf("auth: restore revocations: %w", err)
 	}
 	r.change(func(l *revocations) {
 		for k, v := range other.Blocked {
@@ -123,9 +129,7 @@ func (r *Revocations) Restore(b []byte) error {
 			}
 		}
 		for k, v := range other.Users {
-			if v.Before > l.Users[k].Before {
-				l.Users[k] = v
-			}
+			l.revokeUser(k, v)
 		}
 		for k, v := range other.Tokens {
 			l.Tokens[k] = max(v, l.Tokens[k])
