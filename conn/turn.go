@@ -46,8 +46,6 @@ type item struct {
 	buf    *[]byte
 }
 
-var turnPool = sync.Pool{New: func() any { return new(turn) }}
-
 // Payload copies come from pools by power of two, 256 B to 64 KiB.
 const (
 	bufMinBits = 8
@@ -81,8 +79,7 @@ func freePayload(b *[]byte) {
 func (h *loop) enqueue(c *Conn, it item) {
 	t := c.turn
 	if t == nil {
-		t = turnPool.Get().(*turn)
-		t.conn = c
+		t = &turn{conn: c}
 		c.turn = t
 		h.turned(c)
 	}
@@ -242,9 +239,7 @@ func (h *loop) rest(c *Conn) {
 	idle := !t.running
 	t.mu.Unlock()
 	if idle {
-		c.turn, t.conn = nil, nil
-		t.broken.Store(false)
-		turnPool.Put(t)
+		c.turn = nil
 	}
 }
 

@@ -219,7 +219,7 @@ func (n *Node) readHistory(ctx context.Context, s *session, j *joining) error {
 		if len(pubs) > 0 && (pubs[0].Offset > j.since.Offset || j.since.Epoch != top.Epoch) {
 			j.pubs = pubs
 		}
-	case j.since.Epoch != top.Epoch:
+	case j.since.Epoch != "" && j.since.Epoch != top.Epoch: // "" fits any: all the history there is
 	case len(pubs) == 0:
 		j.recovered = j.since.Offset == top.Offset
 	default:

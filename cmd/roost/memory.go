@@ -11,7 +11,8 @@ import (
 
 const (
 	calmCheck = time.Second
-	calmShare = 50 // a release may take one part in so many of the time
+	calmShare = 50              // a release may take one part in so many of the time
+	calmAgain = 2 * time.Second // after the first release of a wave
 
 	// While nobody comes or goes, pings and scrapes still leave garbage, up to
 	// another live heap of it before the collector would look.
@@ -22,13 +23,13 @@ const (
 // giveMemoryBack returns to the system what a wave of connects or disconnects has
 // left behind. The runtime keeps twice the live heap and gives the rest back slowly,
 // which a density gateway should not; so once the count has been still for a moment
-// after a change, and every staleCheck where garbage has gathered, it is collected
-// and released.
+// after a change, again when what the change kept busy has come to rest, and every
+// staleCheck where garbage has gathered, it is collected and released.
 func giveMemoryBack(ctx context.Context, srv *conn.Server) {
 	tick := time.NewTicker(calmCheck)
 	defer tick.Stop()
 	var seen, released uint64
-	var next, stale time.Time
+	var next, again, stale time.Time // again is zero unless a second release is to come
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,8 +39,12 @@ func giveMemoryBack(ctx context.Context, srv *conn.Server) {
 			changes := st.Opened + st.Closed
 			calm := changes == seen
 			seen = changes
-			if !calm || now.Before(next) || changes == released && (now.Before(stale) || !garbage()) {
+			second := !again.IsZero() && now.After(again)
+			if !calm || now.Before(next) || changes == released && !second && (now.Before(stale) || !garbage()) {
 				continue
+			}
+			if again = (time.Time{}); changes != released {
+				again = now.Add(calmAgain)
 			}
 			released = changes
 			debug.FreeOSMemory()

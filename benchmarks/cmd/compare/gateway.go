@@ -33,7 +33,7 @@ func slopeOfClients(quick bool, channels string) scenario {
 		},
 		connections: pick(quick, 15_000, 2_000),
 	}
-	settle := "3s"
+	settle := "6s" // idle: longer than the gateway keeps what connecting needed
 	if quick {
 		settle = "200ms"
 	}
