@@ -46,12 +46,16 @@ var maskingKey = [4]byte{0x12, 0x34, 0x56, 0x78}
 
 // dial opens a WebSocket; header lines come without CRLF.
 func dial(address string, binary bool, header ...string) (*raw, error) {
+	return dialQuery(address, "", binary, header...)
+}
+
+func dialQuery(address, query string, binary bool, header ...string) (*raw, error) {
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(2 * patience))
-	lines := append([]string{"GET /connection/websocket HTTP/1.1", "Host: " + address, "Connection: Upgrade", "Upgrade: websocket",
+	lines := append([]string{"GET /connection/websocket" + query + " HTTP/1.1", "Host: " + address, "Connection: Upgrade", "Upgrade: websocket",
 		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}, header...)
 	if binary {
 		lines = append(lines, "Sec-WebSocket-Protocol: centrifuge-protobuf")
