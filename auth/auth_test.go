@@ -26,15 +26,14 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // keys of all kinds, made once.
 var (
-	rsaKey, _         = rsa.GenerateKey(rand.Reader, 2048)
-	otherRSA, _       = rsa.GenerateKey(rand.Reader, 2048)
-	p256, _           = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	p384, _           = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	p521, _           = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	_, edKey, _       = ed25519.GenerateKey(rand.Reader)
-	secret            = []byte("a shared secret")
-	noneKey           = jwt.UnsafeAllowNoneSignatureType
-	_           error = (*InvalidError)(nil)
+	rsaKey, _   = rsa.GenerateKey(rand.Reader, 2048)
+	otherRSA, _ = rsa.GenerateKey(rand.Reader, 2048)
+	p256, _     = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p384, _     = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	p521, _     = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	_, edKey, _ = ed25519.GenerateKey(rand.Reader)
+	secret      = []byte("a shared secret")
+	noneKey     = jwt.UnsafeAllowNoneSignatureType
 )
 
 func publicPEM(t testing.TB, key crypto.Signer) string {
