@@ -2,6 +2,7 @@ package client
 
 import (
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/centrifugal/fdelta"
@@ -43,10 +44,11 @@ type Frame struct {
 	id     int64
 	before []byte // data that a patch applies to
 
-	mu     sync.Mutex
-	shapes [2 * len(Ping) * int(deltaModes)]*ws.Prepared // with channel and with id, by encoding
-	patch  []byte
-	tried  bool // patch was made, or found not to pay
+	shapes [2 * len(Ping) * int(deltaModes)]atomic.Pointer[ws.Prepared] // with channel and with id, by encoding
+
+	mu    sync.Mutex // of who encodes
+	patch []byte
+	tried bool // patch was made, or found not to pay
 }
 
 // NewPublicationFrame makes the frame of a publication; before is the data patches
@@ -60,13 +62,18 @@ func NewPushFrame(p *protocol.Push, id int64) *Frame { return &Frame{push: p, id
 
 // Prepared returns the push in a shape.
 func (f *Frame) Prepared(s Shape) *ws.Prepared {
+	shape := &f.shapes[s.index()]
+	if p := shape.Load(); p != nil { // all receivers but one
+		return p
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := &f.shapes[s.index()]
-	if *p == nil {
-		*p = f.encode(s)
+	p := shape.Load()
+	if p == nil {
+		p = f.encode(s)
+		shape.Store(p)
 	}
-	return *p
+	return p
 }
 
 func (f *Frame) encode(s Shape) *ws.Prepared {
