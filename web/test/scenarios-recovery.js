@@ -78,6 +78,9 @@ export const scenarios = {
     equal([other.first.wasRecovering, other.first.recovered], [true, false], 'another epoch')
     await h.publish(channel, 5)
     await h.got(other, [5])
+    const beginning = await h.subscribe(await h.connect('third'), channel, { since: { offset: 0, epoch: '' } })
+    equal(beginning.first.recovered, true, 'recovered from the beginning')
+    await h.got(beginning, [1, 2, 3, 4, 5])
   },
 
   async 'recovery in cache mode: the latest publication only' (h) {
