@@ -226,7 +226,8 @@ func TestBlockAndRevoke(t *testing.T) {
 	})
 }
 
-// Without an answer to its pings a client is gone, with it it stays.
+// A connection whose token has expired, and is not refreshed in time, ends so that the
+// client may come back with another.
 func TestExpiredConnectionsEnd(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, binary bool) {
 		g := sharedGateway(t)

@@ -140,7 +140,7 @@ func TestBadSubscriptionTokens(t *testing.T) {
 	}
 }
 
-// A connection token is no subscription token for a refresh of another user.
+// Nobody refreshes a connection with the token of another user.
 func TestRefreshOfAnother(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, binary bool) {
 		r := sharedGateway(t).rawClient(t, binary)
