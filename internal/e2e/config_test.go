@@ -39,7 +39,7 @@ channels:
 const configuration = `
 hmac-secret-key: ` + secret + `
 allow-anonymous: true
-expiry-grace: 1s
+expiry-grace: 3s
 ` + channels
 
 // claims of a token.

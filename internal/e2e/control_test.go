@@ -232,8 +232,8 @@ func TestExpiredConnectionsEnd(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, binary bool) {
 		g := sharedGateway(t)
 		r := g.rawClient(t, binary)
-		res, err := r.connect(token(claims{"sub": "ann", "exp": in(time.Second + 500*time.Millisecond)}))
-		if err != nil || !res.Expires || res.Ttl < 1 || res.Ttl > 2 {
+		res, err := r.connect(token(claims{"sub": "ann", "exp": in(3 * time.Second)}))
+		if err != nil || !res.Expires || res.Ttl < 1 || res.Ttl > 3 {
 			t.Fatalf("%+v, %v", res, err)
 		}
 		if code, err := r.end(); err != nil || code != 3005 {
