@@ -29,6 +29,9 @@ func (n *Node) admit(r *http.Request) (any, error) {
 		return nil, &ws.HandshakeError{Status: http.StatusForbidden, Label: "blocked", Detail: "this user is blocked"}
 	case errors.Is(err, auth.ErrExpired):
 		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "expired_token", Detail: "the token has expired"}
+	case errors.Is(err, auth.ErrKeys):
+		return nil, &ws.HandshakeError{Status: http.StatusServiceUnavailable, Label: "no_keys", Header: http.Header{"Retry-After": {"5"}},
+			Detail: "the keys to check the token with cannot be had"}
 	case err != nil:
 		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "invalid_token", Detail: "the token is not valid"}
 	}
