@@ -234,12 +234,14 @@ func TestAdmitFull(t *testing.T) {
 	d := newDoor()
 	s, addr, g := guarded(t, d, &j, func(o *Options) { o.Workers = workers })
 	var line []*client
-	for range 1 + workers*admitWaiting {
+	for i := range 1 + workers*admitWaiting {
 		c := dial(t, addr)
 		c.raw(upgradeRequest("/"))
 		line = append(line, c)
+		if i == 0 {
+			receive(t, d.asked) // a worker has it, so that the line has room for the others
+		}
 	}
-	receive(t, d.asked)
 	eventually(t, "all wait", func() bool {
 		s.admissions.mu.Lock()
 		defer s.admissions.mu.Unlock()
