@@ -104,14 +104,14 @@ const messaging = {
 
   async 'pings: a silent client stays connected over several of them' (h) {
     const client = await h.connect()
-    await sleep(5500)
+    await sleep(9000)
     equal(client.events, [['connecting', 0], ['connected', undefined]], 'states')
     await client.publish(h.channel('after'), h.encode('still here'))
   },
 
   async 'pings as WebSocket frames, when the address asks for them' (h) {
     const client = await h.connect('ann', {}, '?cf_ws_frame_ping_pong=true')
-    await sleep(5500)
+    await sleep(9000)
     equal(client.events, [['connecting', 0], ['connected', undefined]], 'states')
     await client.publish(h.channel('after'), h.encode('still here'))
   },

@@ -20,8 +20,8 @@ const allowed = Object.fromEntries(['subscribe', 'publish', 'presence', 'history
 const open = { presence: true, 'join-leave': true, 'history-size': 100, 'history-ttl': '300s', 'force-recovery': true, delta: true, 'tags-filter': true, ...allowed }
 const config = {
   'hmac-secret-key': SECRET,
-  'ping-interval': '2s',
-  'pong-timeout': '1s',
+  'ping-interval': '4s',
+  'pong-timeout': '3s', // a browser that starts up may be busy for longer than a second
   'expiry-grace': '1s',
   channels: {
     default: open,
@@ -94,6 +94,8 @@ async function runThere ({ name, protobuf, url, prefix }) {
   const harness = new Harness({ Centrifuge, WebSocket, protobuf, url, api: callAPI, sign: signToken, prefix })
   try {
     await parts.find(({ scenarios }) => scenarios[name]).scenarios[name](harness)
+  } catch (error) {
+    throw error instanceof Error ? error : new Error(JSON.stringify(error)) // the SDK rejects with plain objects
   } finally {
     harness.end()
   }
