@@ -3,7 +3,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help build run test conformance lint fmt docs fuzz loadtest profile bench million soak clean
+.PHONY: help build run test conformance lint fmt docs vendor fuzz loadtest profile bench million soak clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ fmt: ## format all Go files
 docs: ## write docs/configuration.md and docs/metrics.md from the code
 	@go test ./internal/config -run '^TestPage$$' -count=1 -update
 	@go test ./cmd/roost -run '^TestMetricsPage$$' -count=1 -update
+
+vendor: ## take the browser SDK of the page anew from the lock file in web/test
+	@npm --prefix web/test ci --no-audit --no-fund && npm --prefix web/test run vendor
 
 fuzz: ## fuzz each target in turn (FUZZ_TIME=30s each)
 	@scripts/fuzz.sh
