@@ -151,6 +151,9 @@ func member(b []byte) (key, value, rest []byte, ok bool) {
 		return nil, nil, nil, false
 	}
 	value = b[:n]
+	if value[0] <= ' ' || value[n-1] <= ' ' { // not compact
+		return nil, nil, nil, false
+	}
 	switch b[n] {
 	case ',':
 		return key, value, b[n+1:], n+1 < len(b)
