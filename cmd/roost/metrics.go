@@ -55,6 +55,8 @@ var (
 	descHandshake   = desc("handshake_errors_total", "Upgrades refused by cause.", "kind")
 	descWorkers     = desc("workers_busy", "Goroutines of the worker pool that run.")
 	descWaiting     = desc("workers_waiting", "Connections whose messages wait for a worker.")
+	descQueueBytes  = desc("output_queue_bytes", "Bytes that wait for clients to take them now.")
+	descQueueConns  = desc("output_queue_connections", "Client sockets with such bytes now.")
 
 	descClients       = desc("clients", "Clients of the client protocol now, after their connect command.")
 	descTransports    = desc("client_connections", "Connections of the client protocol now, with and without a connect command.")
@@ -96,6 +98,9 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCo
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	out := samples(ch)
 	out.server(m.srv.Stats())
+	bytes, conns := m.srv.Queued()
+	out.gauge(descQueueBytes, bytes)
+	out.gauge(descQueueConns, conns)
 	st := m.node.Stats()
 	out.node(st)
 	out.broker(st.Broker)
