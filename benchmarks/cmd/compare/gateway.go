@@ -12,7 +12,7 @@ import (
 func clients(quick bool) scenario {
 	s := slopeOfClients(quick, "1")
 	s.name, s.title = "clients", "Connected and subscribed clients: memory"
-	s.text = "Memory of the server per client that is connected, known and subscribed to one channel, which all share: the least-squares slope of its resident set " +
+	s.text = "Memory of the server per client that is connected (without a token) and subscribed to one channel, which all share: the least-squares slope of its resident set " +
 		"over the samples taken while connecting in steps. CPU: per connect and subscribe. Roost's bar: at most 700 B."
 	return s
 }
