@@ -219,8 +219,12 @@ func TestInboxBounds(t *testing.T) {
 	}
 	release()
 	c.expect(ws.OpText, "block")
-	for range messages {
-		if f := c.frame(); f.op != ws.OpPing && len(f.payload) != size {
+	for got := 0; got < messages; {
+		f := c.frame()
+		if f.op == ws.OpPing { // no answer among them
+			continue
+		}
+		if got++; len(f.payload) != size {
 			t.Fatalf("got opcode %d, %d bytes", f.op, len(f.payload))
 		}
 	}
