@@ -46,7 +46,7 @@ func (n *Node) command(out *replies, cmd *protocol.Command) error {
 	return nil
 }
 
-// errReplied tells that the reply is on its way already.
+// errReplied tells that the reply is on its way already, or that nobody is left to get one.
 var errReplied = errors.New("gateway: replied")
 
 // reason is what a client hears of an error.
@@ -154,21 +154,28 @@ func (n *Node) historyCommand(ctx context.Context, s *session, r *protocol.Histo
 	if err != nil {
 		return nil, err
 	}
-	q := broker.HistoryQuery{Limit: int(r.Limit), Reverse: r.Reverse, Size: ns.HistorySize, TTL: ns.HistoryTTL}
-	if q.Limit < 0 || q.Limit > n.opts.RecoveryLimit {
-		q.Limit = n.opts.RecoveryLimit
+	limit := int(r.Limit)
+	if limit < 0 || limit > n.opts.RecoveryLimit {
+		limit = n.opts.RecoveryLimit
 	}
+	var since *broker.Position
 	if r.Since != nil {
-		q.Since = &broker.Position{Offset: r.Since.Offset, Epoch: r.Since.Epoch}
+		since = &broker.Position{Offset: r.Since.Offset, Epoch: r.Since.Epoch}
 	}
-	pubs, top, err := n.broker.History(ctx, r.Channel, q)
+	pubs, top, err := n.history(ctx, r.Channel, ns, since, limit, r.Reverse)
 	if err != nil {
 		return nil, err
 	}
-	if r.Since != nil && r.Since.Epoch != "" && r.Since.Epoch != top.Epoch {
-		return nil, client.ErrUnrecoverablePosition
-	}
 	return &protocol.HistoryResult{Publications: publications(pubs, s.encoding(), false), Offset: top.Offset, Epoch: top.Epoch}, nil
+}
+
+// history reads a channel's publications, of since's epoch if that names one.
+func (n *Node) history(ctx context.Context, ch string, ns *Namespace, since *broker.Position, limit int, reverse bool) ([]*broker.Publication, broker.Position, error) {
+	pubs, top, err := n.broker.History(ctx, ch, broker.HistoryQuery{Since: since, Limit: limit, Reverse: reverse, Size: ns.HistorySize, TTL: ns.HistoryTTL})
+	if err == nil && since != nil && since.Epoch != "" && since.Epoch != top.Epoch {
+		err = client.ErrUnrecoverablePosition
+	}
+	return pubs, top, err
 }
 
 // unsubscribe ends a subscription; u tells the client why, unless it asked itself. Not

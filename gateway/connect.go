@@ -72,7 +72,7 @@ func (n *Node) verify(ctx context.Context, token string) (auth.Connect, error) {
 	return c, n.revoked.Check(c.User, c.ID, c.IssuedAt)
 }
 
-// claims finds out who a connecting client is.
+// claims finds out who a connecting client is. For its errors see tokenError.
 func (n *Node) claims(ctx context.Context, s *session, token string) (auth.Connect, error) {
 	if a := s.look().admitted; a != nil {
 		s.change(func(e *extra) { e.admitted = nil })
@@ -84,8 +84,7 @@ func (n *Node) claims(ctx context.Context, s *session, token string) (auth.Conne
 		}
 		return auth.Connect{}, &client.DisconnectInvalidToken
 	}
-	c, err := n.verify(ctx, token)
-	return c, n.tokenError(err)
+	return n.verify(ctx, token)
 }
 
 // tokenError is what a client hears of a connection token that was refused.
@@ -124,8 +123,8 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	s.User = c.User
 	s.connectedAt = uint32(now.Unix())
 	s.expireAt.Store(uint32(c.ExpireAt))
-	if c.Info != nil || c.Meta != nil || c.ID != "" {
-		s.change(func(e *extra) { e.info, e.meta, e.token, e.issuedAt = c.Info, c.Meta, c.ID, c.IssuedAt })
+	if c.Info != nil || c.ID != "" {
+		s.change(func(e *extra) { e.info, e.token, e.issuedAt = c.Info, c.ID, c.IssuedAt })
 	}
 	joins, err := n.serverSide(ctx, s, c, r.Subs)
 	if err != nil {
@@ -135,30 +134,31 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	n.counts.clients.Add(1)
 	n.counts.connects.Add(1)
 	s.set(markConnected)
-	reply := func(subs map[string]*protocol.SubscribeResult) *protocol.Reply {
-		res := &protocol.ConnectResult{
-			Client:  n.ids.id(s.Conn.Handle()),
-			Version: n.opts.Version,
-			Subs:    subs,
-			Ping:    uint32(n.opts.PingInterval / time.Second),
-			Pong:    true,
-			Node:    n.broker.Node(),
-			Time:    now.UnixMilli(),
-		}
-		if s.is(markNative) {
-			res.Ping, res.Pong = 0, false
-		}
-		if c.ExpireAt > 0 {
-			res.Expires, res.Ttl = true, uint32(max(1, c.ExpireAt-now.Unix()))
-		}
-		return &protocol.Reply{Id: cmd.Id, Connect: res}
-	}
 	n.firstPing(s)
+	res := &protocol.ConnectResult{
+		Client:  n.ids.id(s.Conn.Handle()),
+		Version: n.opts.Version,
+		Ping:    uint32(n.opts.PingInterval / time.Second),
+		Pong:    true,
+		Node:    n.broker.Node(),
+		Time:    now.UnixMilli(),
+	}
+	if s.is(markNative) {
+		res.Ping, res.Pong = 0, false
+	}
+	res.Expires, res.Ttl = ttl(c.ExpireAt)
 	if len(joins) == 0 {
-		out.add(reply(nil)) // with those of the commands behind it
+		out.add(&protocol.Reply{Id: cmd.Id, Connect: res}) // with those of the commands behind it
 		return errReplied
 	}
-	return n.joinAll(ctx, out, joins, reply)
+	return n.joinAll(ctx, s, joins, func() {
+		res.Subs = make(map[string]*protocol.SubscribeResult, len(joins))
+		for _, j := range joins {
+			res.Subs[j.name] = j.result
+		}
+		out.add(&protocol.Reply{Id: cmd.Id, Connect: res})
+		out.flush()
+	})
 }
 
 // serverSide prepares the subscriptions that come with the connection: those of the
@@ -179,14 +179,16 @@ func (n *Node) serverSide(ctx context.Context, s *session, c auth.Connect, asked
 		ns, err := n.namespace(name)
 		if err != nil {
 			n.opts.Logger.Warn("a token subscribes to a channel there cannot be", "channel", name, "user", s.User, "error", err)
-			return n.giveUp(s, joins), &client.DisconnectInvalidToken
+			n.giveUp(s, joins)
+			return nil, &client.DisconnectInvalidToken
 		}
 		j := &joining{name: name, ns: ns, flags: ns.flags(s, o.Override) | hub.ServerSide, info: o.Info, data: o.Data}
 		if r := asked[name]; r != nil {
 			j.ask(r)
 		}
 		if err := n.prepare(ctx, s, j); err != nil {
-			return n.giveUp(s, joins), err
+			n.giveUp(s, joins)
+			return nil, err
 		}
 		joins = append(joins, j)
 	}
@@ -212,8 +214,7 @@ func (n *Node) refreshCommand(ctx context.Context, s *session, token string) (*p
 	if c.User != s.User {
 		return nil, &client.DisconnectInvalidToken
 	}
-	now := time.Now().Unix()
-	if c.ExpireAt > 0 && c.ExpireAt <= now {
+	if c.ExpireAt > 0 && c.ExpireAt <= time.Now().Unix() {
 		return nil, client.ErrExpired
 	}
 	n.prolong(s, c.ExpireAt)
@@ -224,10 +225,17 @@ func (n *Node) refreshCommand(ctx context.Context, s *session, token string) (*p
 		}
 	})
 	res := &protocol.RefreshResult{Client: n.ids.id(s.Conn.Handle()), Version: n.opts.Version}
-	if c.ExpireAt > 0 {
-		res.Expires, res.Ttl = true, uint32(c.ExpireAt-now)
-	}
+	res.Expires, res.Ttl = ttl(c.ExpireAt)
 	return res, nil
+}
+
+// ttl is how a client hears when something expires: in whole seconds, at least one. at
+// is in Unix seconds, 0 is never.
+func ttl(at int64) (expires bool, seconds uint32) {
+	if at <= 0 {
+		return false, 0
+	}
+	return true, uint32(max(1, at-time.Now().Unix()))
 }
 
 // prolong sets when the connection expires, in Unix seconds; 0 is never. Any goroutine.

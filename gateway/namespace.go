@@ -17,6 +17,8 @@ type Channels struct {
 	// Personal subscribes each identified client to PersonalNamespace:#USER on connect.
 	Personal          bool   `yaml:"personal" json:"personal"`
 	PersonalNamespace string `yaml:"personal-namespace" json:"personal-namespace"`
+
+	named map[string]*Namespace // prepared by Validate, so that looking one up copies nothing
 }
 
 // Namespace says what clients may do in a group of channels. The zero value allows
@@ -91,6 +93,7 @@ func (c *Channels) Validate() error {
 	if err := c.Default.validate(); err != nil {
 		return fmt.Errorf("channels default: %w", err)
 	}
+	c.named = make(map[string]*Namespace, len(c.Namespaces))
 	for name, ns := range c.Namespaces {
 		if !namespaceName.MatchString(name) {
 			return fmt.Errorf("namespace %q: a name is 1 to 64 of A-Z a-z 0-9 _ . -", name)
@@ -98,7 +101,7 @@ func (c *Channels) Validate() error {
 		if err := ns.validate(); err != nil {
 			return fmt.Errorf("namespace %q: %w", name, err)
 		}
-		c.Namespaces[name] = ns
+		c.named[name] = &ns
 	}
 	if c.PersonalNamespace != "" {
 		if _, ok := c.Namespaces[c.PersonalNamespace]; !ok {
@@ -139,14 +142,11 @@ func (n *Namespace) validate() error {
 const maxHistorySize = 100_000
 
 // of returns the namespace of a channel, nil if it is unknown, and the rest of the name.
+// After Validate.
 func (c *Channels) of(ch string) (ns *Namespace, rest string) {
 	name, rest, found := strings.Cut(ch, ":")
 	if !found {
 		return &c.Default, ch
 	}
-	n, ok := c.Namespaces[name]
-	if !ok {
-		return nil, rest
-	}
-	return &n, rest
+	return c.named[name], rest
 }

@@ -23,6 +23,7 @@ import (
 	"roost/broker"
 	"roost/conn"
 	"roost/hub"
+	"roost/poller"
 	"roost/proto/client"
 	"roost/proto/ws"
 )
@@ -75,8 +76,16 @@ func (o *Options) validate() error {
 	o.MaxMessage = cmp.Or(o.MaxMessage, 64<<10)
 	o.QueueLimit = cmp.Or(o.QueueLimit, 1<<20)
 	o.RecoveryLimit = cmp.Or(o.RecoveryLimit, 300)
-	if o.MaxChannels < 0 || o.MaxChannelLength < 0 || o.MaxMessage < 0 || o.QueueLimit < 0 || o.RecoveryLimit < 0 || o.UserConnections < 0 {
-		return errors.New("gateway: a limit is below 0")
+	for _, l := range []struct {
+		name string
+		v    int64
+	}{
+		{"max-channels", int64(o.MaxChannels)}, {"max-channel-length", int64(o.MaxChannelLength)}, {"max-message", o.MaxMessage},
+		{"queue-limit", int64(o.QueueLimit)}, {"recovery-limit", int64(o.RecoveryLimit)}, {"user-connections", int64(o.UserConnections)},
+	} {
+		if l.v < 0 {
+			return fmt.Errorf("gateway: %s is %d, must be 0 (its default) or more", l.name, l.v)
+		}
 	}
 	if o.Name == "" {
 		o.Name, _ = os.Hostname()
@@ -96,7 +105,7 @@ func New(opts Options) (*Node, error) {
 	n := &Node{opts: opts, started: time.Now(), ended: make(chan struct{})}
 	n.ids = newIDs()
 	for enc := range n.pings {
-		n.pings[enc] = ws.NewPrepared(opcode(client.Encoding(enc)), client.Ping[enc])
+		n.pings[enc] = ws.NewPrepared(client.Encoding(enc).Opcode(), client.Ping[enc])
 	}
 	n.route = n.newRoute()
 	opts.Broker.Handler = (*events)(n)
@@ -153,9 +162,12 @@ func (n *Node) Shutdown(context.Context) error {
 
 // onLoop runs f on the client's loop and waits for it; false when the loop has ended.
 // Not for a loop's goroutine.
-func (n *Node) onLoop(c *conn.Conn, f func()) bool {
+func (n *Node) onLoop(c *conn.Conn, f func()) bool { return n.on(c.Loop(), f) }
+
+// on is onLoop for a loop.
+func (n *Node) on(l *poller.Loop, f func()) bool {
 	done := make(chan struct{})
-	if !c.Loop().Post(func() { f(); close(done) }) {
+	if !l.Post(func() { f(); close(done) }) {
 		return false
 	}
 	select {
@@ -164,13 +176,6 @@ func (n *Node) onLoop(c *conn.Conn, f func()) bool {
 	case <-n.ended:
 		return false
 	}
-}
-
-func opcode(enc client.Encoding) ws.Opcode {
-	if enc == client.Protobuf {
-		return ws.OpBinary
-	}
-	return ws.OpText
 }
 
 // lost ends the subscription of a client that missed publications: it is told to
@@ -193,5 +198,5 @@ func (n *Node) push(s *session, p *protocol.Push) {
 		return
 	}
 	n.counts.pushes.Add(1)
-	_ = s.Conn.Send(opcode(s.encoding()), b)
+	_ = s.Conn.Send(s.encoding().Opcode(), b)
 }

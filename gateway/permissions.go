@@ -43,12 +43,12 @@ func (n *Node) allowed(s *session, ch string, a action) (*Namespace, error) {
 	case publishing:
 		forClient, forSubscriber, forAnonymous = ns.AllowPublishForClient, ns.AllowPublishForSubscriber, ns.AllowPublishForAnonymous
 	case seeing:
-		if !ns.Presence {
+		if !ns.hasPresence() {
 			return nil, client.ErrNotAvailable
 		}
 		forClient, forSubscriber, forAnonymous = ns.AllowPresenceForClient, ns.AllowPresenceForSubscriber, ns.AllowPresenceForAnonymous
 	case reading:
-		if ns.HistorySize == 0 {
+		if !ns.hasHistory() {
 			return nil, client.ErrNotAvailable
 		}
 		forClient, forSubscriber, forAnonymous = ns.AllowHistoryForClient, ns.AllowHistoryForSubscriber, ns.AllowHistoryForAnonymous

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -90,13 +89,10 @@ func (n *Node) localPresence(channel string) map[string]*protocol.ClientInfo {
 	if ch == nil {
 		return out
 	}
-	var mu sync.Mutex
 	ch.Members(func(cl *hub.Client, flags hub.Flags) {
 		if flags&hub.Presence != 0 {
 			i := n.info(sessionOf(cl), ch)
-			mu.Lock()
 			out[i.Client] = i
-			mu.Unlock()
 		}
 	})
 	return out
@@ -158,16 +154,11 @@ func (n *Node) presenceStats(ctx context.Context, ch string) (clients, users uin
 
 func (n *Node) localChannels(pattern string) map[string]uint32 {
 	out := make(map[string]uint32)
-	n.hub.Each(func(c *hub.Channel) {
+	n.hub.Each(func(c *hub.Channel, subscribers int) {
 		if ok, _ := path.Match(pattern, c.Name()); pattern == "" || ok {
-			out[c.Name()] = 0
+			out[c.Name()] = uint32(subscribers)
 		}
 	})
-	for name := range out {
-		if c := n.hub.Channel(name); c != nil {
-			out[name] = uint32(c.Len())
-		}
-	}
 	return out
 }
 
@@ -268,10 +259,8 @@ func (n *Node) localRefresh(r *RefreshRequest) int {
 		if r.Info != nil {
 			s.change(func(e *extra) { e.info = r.Info })
 		}
-		p := &protocol.Refresh{Expires: r.ExpireAt > 0}
-		if p.Expires {
-			p.Ttl = uint32(max(1, r.ExpireAt-time.Now().Unix()))
-		}
+		p := new(protocol.Refresh)
+		p.Expires, p.Ttl = ttl(r.ExpireAt)
 		n.push(s, &protocol.Push{Refresh: p})
 	}
 	return len(all)
@@ -280,7 +269,7 @@ func (n *Node) localRefresh(r *RefreshRequest) int {
 // localSubscribe subscribes clients from the server's side.
 func (n *Node) localSubscribe(r *SubscribeRequest) *OperationError {
 	for _, s := range n.targets(r.User, r.Client) {
-		if err := n.subscribeSession(s, r); err != nil && err != client.ErrAlreadySubscribed {
+		if err := n.subscribeSession(s, r); err != errReplied && err != client.ErrAlreadySubscribed {
 			why := n.reason(err)
 			return &OperationError{Code: why.Code, Message: why.Message}
 		}
@@ -288,7 +277,8 @@ func (n *Node) localSubscribe(r *SubscribeRequest) *OperationError {
 	return nil
 }
 
-// subscribeSession subscribes one client from the server's side and tells it.
+// subscribeSession subscribes one client from the server's side and tells it. It returns
+// errReplied when that was done, or the client has gone.
 func (n *Node) subscribeSession(s *session, r *SubscribeRequest) error {
 	ns, err := n.namespace(r.Channel)
 	if err != nil {
@@ -304,24 +294,7 @@ func (n *Node) subscribeSession(s *session, r *SubscribeRequest) error {
 	if err := n.prepare(ctx, s, j); err != nil {
 		return err
 	}
-	for try := range joinTries {
-		var again []*joining
-		alive := n.onLoop(s.Conn, func() {
-			if again = n.join(s, []*joining{j}); again == nil {
-				n.pushSubscribe(s, j)
-			}
-		})
-		if !alive || again == nil {
-			n.joined(s, []*joining{j})
-			return nil
-		}
-		time.Sleep(time.Duration(try) * joinPause)
-		if err := n.readHistory(ctx, s, j); err != nil {
-			return err
-		}
-	}
-	n.giveUp(s, []*joining{j})
-	return client.ErrInternal
+	return n.joinAll(ctx, s, []*joining{j}, func() { n.pushSubscribe(s, j) })
 }
 
 // pushSubscribe tells a client that it has been subscribed, and what it missed. On the

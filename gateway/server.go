@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/centrifugal/protocol"
+
 	"roost/auth"
 	"roost/broker"
 	"roost/proto/client"
@@ -131,14 +133,22 @@ func (n *Node) Refresh(ctx context.Context, r *RefreshRequest) (*RefreshResult, 
 	return &RefreshResult{}, n.failed(ask(ctx, n, "refresh", r, func(int) {}))
 }
 
+// available finds the rules for a channel, where they offer what the caller needs.
+func (n *Node) available(ch string, offered func(*Namespace) bool) (*Namespace, error) {
+	ns, err := n.namespace(ch)
+	if err == nil && !offered(ns) {
+		err = client.ErrNotAvailable
+	}
+	return ns, err
+}
+
+func (ns *Namespace) hasPresence() bool { return ns.Presence }
+func (ns *Namespace) hasHistory() bool  { return ns.HistorySize > 0 }
+
 // Presence lists who follows a channel.
 func (n *Node) Presence(ctx context.Context, r *PresenceRequest) (*PresenceResult, error) {
-	ns, err := n.namespace(r.Channel)
-	if err != nil {
+	if _, err := n.available(r.Channel, (*Namespace).hasPresence); err != nil {
 		return nil, err
-	}
-	if !ns.Presence {
-		return nil, client.ErrNotAvailable
 	}
 	all, err := n.presence(ctx, r.Channel)
 	if err != nil {
@@ -146,9 +156,14 @@ func (n *Node) Presence(ctx context.Context, r *PresenceRequest) (*PresenceResul
 	}
 	res := &PresenceResult{Presence: make(map[string]ClientInfo, len(all))}
 	for id, i := range all {
-		res.Presence[id] = ClientInfo{User: i.User, Client: i.Client, ConnInfo: orNil(i.ConnInfo), ChanInfo: orNil(i.ChanInfo)}
+		res.Presence[id] = shown(i)
 	}
 	return res, nil
+}
+
+// shown is a client's info as the API has it.
+func shown(i *protocol.ClientInfo) ClientInfo {
+	return ClientInfo{User: i.User, Client: i.Client, ConnInfo: orNil(i.ConnInfo), ChanInfo: orNil(i.ChanInfo)}
 }
 
 func orNil(b []byte) []byte {
@@ -160,12 +175,8 @@ func orNil(b []byte) []byte {
 
 // PresenceStats counts who follows a channel.
 func (n *Node) PresenceStats(ctx context.Context, r *PresenceStatsRequest) (*PresenceStatsResult, error) {
-	ns, err := n.namespace(r.Channel)
-	if err != nil {
+	if _, err := n.available(r.Channel, (*Namespace).hasPresence); err != nil {
 		return nil, err
-	}
-	if !ns.Presence {
-		return nil, client.ErrNotAvailable
 	}
 	clients, users, err := n.presenceStats(ctx, r.Channel)
 	return &PresenceStatsResult{NumClients: clients, NumUsers: users}, n.failed(err)
@@ -173,30 +184,24 @@ func (n *Node) PresenceStats(ctx context.Context, r *PresenceStatsRequest) (*Pre
 
 // History reads a channel's publications.
 func (n *Node) History(ctx context.Context, r *HistoryRequest) (*HistoryResult, error) {
-	ns, err := n.namespace(r.Channel)
+	ns, err := n.available(r.Channel, (*Namespace).hasHistory)
 	if err != nil {
 		return nil, err
 	}
-	if ns.HistorySize == 0 {
-		return nil, client.ErrNotAvailable
-	}
-	q := broker.HistoryQuery{Limit: int(r.Limit), Reverse: r.Reverse, Size: ns.HistorySize, TTL: ns.HistoryTTL}
+	var since *broker.Position
 	if r.Since != nil {
-		q.Since = &broker.Position{Offset: r.Since.Offset, Epoch: r.Since.Epoch}
+		since = &broker.Position{Offset: r.Since.Offset, Epoch: r.Since.Epoch}
 	}
-	pubs, top, err := n.broker.History(ctx, r.Channel, q)
+	pubs, top, err := n.history(ctx, r.Channel, ns, since, int(r.Limit), r.Reverse)
 	if err != nil {
 		return nil, n.failed(err)
-	}
-	if r.Since != nil && r.Since.Epoch != "" && r.Since.Epoch != top.Epoch {
-		return nil, client.ErrUnrecoverablePosition
 	}
 	res := &HistoryResult{Offset: top.Offset, Epoch: top.Epoch, Publications: make([]Publication, len(pubs))}
 	for i, p := range pubs {
 		out := Publication{Offset: p.Offset, Tags: p.Tags, Time: p.Time}
 		out.Data, out.B64 = jsonData(p.Data)
 		if ci := clientInfo(p.Info); ci != nil {
-			out.Info = &ClientInfo{User: ci.User, Client: ci.Client, ConnInfo: orNil(ci.ConnInfo), ChanInfo: orNil(ci.ChanInfo)}
+			out.Info = new(shown(ci))
 		}
 		res.Publications[i] = out
 	}
@@ -205,12 +210,8 @@ func (n *Node) History(ctx context.Context, r *HistoryRequest) (*HistoryResult, 
 
 // HistoryRemove deletes a channel's publications; its position stays.
 func (n *Node) HistoryRemove(ctx context.Context, r *HistoryRemoveRequest) (*HistoryRemoveResult, error) {
-	ns, err := n.namespace(r.Channel)
-	if err != nil {
+	if _, err := n.available(r.Channel, (*Namespace).hasHistory); err != nil {
 		return nil, err
-	}
-	if ns.HistorySize == 0 {
-		return nil, client.ErrNotAvailable
 	}
 	return &HistoryRemoveResult{}, n.failed(n.broker.RemoveHistory(ctx, r.Channel))
 }

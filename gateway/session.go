@@ -49,8 +49,7 @@ const (
 type extra struct {
 	admitted *auth.Connect // token checked before the upgrade
 	info     []byte        // of the connection, shown to others
-	meta     []byte
-	token    string // jti of the connection's token
+	token    string        // jti of the connection's token
 	issuedAt int64
 	channels map[*hub.Channel]*channelExtra
 }
@@ -285,7 +284,7 @@ func (o *replies) add(r *protocol.Reply) {
 
 func (o *replies) flush() {
 	if len(o.buf) > 0 {
-		_ = o.s.Conn.Send(opcode(o.s.encoding()), o.buf)
+		_ = o.s.Conn.Send(o.s.encoding().Opcode(), o.buf)
 		o.buf = o.buf[:0]
 	}
 }
@@ -300,16 +299,7 @@ func (n *Node) find(id string) (s *session) {
 	if l == nil {
 		return nil
 	}
-	done := make(chan struct{})
-	if !l.Post(func() { s = sessionAt(l, h); close(done) }) {
-		return nil
-	}
-	select {
-	case <-done:
-	case <-n.ended:
-		return nil
-	}
-	if s == nil || !s.is(markConnected) {
+	if !n.on(l, func() { s = sessionAt(l, h) }) || s == nil || !s.is(markConnected) {
 		return nil
 	}
 	return s
@@ -329,24 +319,14 @@ func sessionAt(l *poller.Loop, h poller.Handle) *session {
 func (n *Node) each(f func(*session)) {
 	const slice = 1024
 	for _, l := range n.server.Poller().Loops() {
-		for from, more := uint32(0), true; more; {
-			done := make(chan struct{})
-			ok := l.Post(func() {
+		for from, more, alive := uint32(0), true, true; more && alive; {
+			alive = n.on(l, func() {
 				from, more = l.Each(from, slice, func(pc *poller.Conn) {
 					if s, ok := pc.Session().(*session); ok && s.is(markConnected) {
 						f(s)
 					}
 				})
-				close(done)
 			})
-			if !ok {
-				break
-			}
-			select {
-			case <-done:
-			case <-n.ended:
-				return
-			}
 		}
 	}
 }

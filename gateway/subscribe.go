@@ -129,8 +129,9 @@ func (n *Node) subscribeCommand(ctx context.Context, out *replies, cmd *protocol
 	if err := n.prepare(ctx, s, j); err != nil {
 		return err
 	}
-	return n.joinAll(ctx, out, []*joining{j}, func(map[string]*protocol.SubscribeResult) *protocol.Reply {
-		return &protocol.Reply{Id: cmd.Id, Subscribe: j.result}
+	return n.joinAll(ctx, s, []*joining{j}, func() {
+		out.add(&protocol.Reply{Id: cmd.Id, Subscribe: j.result})
+		out.flush()
 	})
 }
 
@@ -163,7 +164,8 @@ func (n *Node) subscriptionToken(ctx context.Context, s *session, ch, token stri
 	return t, nil
 }
 
-// prepare reserves the subscription and reads what it needs of the history.
+// prepare reserves the subscription and reads what it needs of the history. After an
+// error nothing of it is left.
 func (n *Node) prepare(ctx context.Context, s *session, j *joining) error {
 	ch := n.hub.Acquire(j.name)
 	switch s.Reserve(ch, j.flags, n.opts.MaxChannels) {
@@ -188,11 +190,15 @@ func (n *Node) prepare(ctx context.Context, s *session, j *joining) error {
 	if _, _, known := ch.Position(); j.flags&hub.Positioned == 0 || known && !j.recover {
 		return nil
 	}
-	return n.readHistory(ctx, s, j)
+	if err := n.readHistory(ctx, s, j); err != nil {
+		n.giveUp(s, []*joining{j})
+		return err
+	}
+	return nil
 }
 
 // readHistory finds the channel's position and what the client has missed. From before
-// on, the loop keeps what it delivers.
+// on, also after an error, the loop keeps what it delivers.
 func (n *Node) readHistory(ctx context.Context, s *session, j *joining) error {
 	l := s.Conn.Loop()
 	l.Post(func() { j.ch.Wait(l) })
@@ -207,7 +213,6 @@ func (n *Node) readHistory(ctx context.Context, s *session, j *joining) error {
 	}
 	pubs, top, err := n.broker.History(ctx, j.name, q)
 	if err != nil {
-		n.giveUp(s, []*joining{j})
 		return err
 	}
 	j.top = hub.Position{Offset: top.Offset, Epoch: top.Epoch}
@@ -229,14 +234,13 @@ func (n *Node) readHistory(ctx context.Context, s *session, j *joining) error {
 		}
 	}
 	if j.recover && !j.recovered && j.mustRecover {
-		n.giveUp(s, []*joining{j})
 		return client.ErrUnrecoverablePosition
 	}
 	return nil
 }
 
-// giveUp takes reservations back.
-func (n *Node) giveUp(s *session, joins []*joining) []*joining {
+// giveUp takes reservations, and what they have become, back.
+func (n *Node) giveUp(s *session, joins []*joining) {
 	n.onLoop(s.Conn, func() {
 		for _, j := range joins {
 			if j.waits {
@@ -248,7 +252,6 @@ func (n *Node) giveUp(s *session, joins []*joining) []*joining {
 	for _, j := range joins {
 		s.forget(j.ch)
 	}
-	return nil
 }
 
 // joinTries bounds how often the history is read again because the channel has moved
@@ -258,22 +261,16 @@ const (
 	joinPause = 5 * time.Millisecond
 )
 
-// joinAll makes the client a member of all channels and sends the reply, in one go on
-// its loop: so what comes after the reply is exactly what the reply does not hold.
-func (n *Node) joinAll(ctx context.Context, out *replies, joins []*joining, reply func(map[string]*protocol.SubscribeResult) *protocol.Reply) error {
-	s := out.s
+// joinAll makes the client a member of all channels and calls reply, in one go on its
+// loop: so what comes after the reply is exactly what the reply does not hold. It
+// returns errReplied, or an error after which nothing of the subscriptions is left.
+func (n *Node) joinAll(ctx context.Context, s *session, joins []*joining, reply func()) error {
 	for try := range joinTries {
 		var again []*joining
 		alive := n.onLoop(s.Conn, func() {
-			if again = n.join(s, joins); again != nil {
-				return
+			if again = n.join(s, joins); again == nil {
+				reply()
 			}
-			subs := make(map[string]*protocol.SubscribeResult, len(joins))
-			for _, j := range joins {
-				subs[j.name] = j.result
-			}
-			out.add(reply(subs))
-			out.flush()
 		})
 		if !alive {
 			return errReplied
@@ -285,6 +282,7 @@ func (n *Node) joinAll(ctx context.Context, out *replies, joins []*joining, repl
 		time.Sleep(time.Duration(try) * joinPause)
 		for _, j := range again {
 			if err := n.readHistory(ctx, s, j); err != nil {
+				n.giveUp(s, joins)
 				return err
 			}
 		}
@@ -333,7 +331,7 @@ func (j *joining) answer(s *session, at hub.Joined) *protocol.SubscribeResult {
 		res.Id = j.ch.ID()
 	}
 	if j.expireAt > 0 && j.flags&hub.ServerSide == 0 {
-		res.Expires, res.Ttl = true, uint32(max(1, j.expireAt-time.Now().Unix()))
+		res.Expires, res.Ttl = ttl(j.expireAt)
 	}
 	if j.flags&hub.Positioned == 0 {
 		return res
@@ -408,8 +406,6 @@ func (n *Node) subRefreshCommand(ctx context.Context, s *session, r *protocol.Su
 	})
 	n.wake(s)
 	res := &protocol.SubRefreshResult{}
-	if t.ExpireAt > 0 {
-		res.Expires, res.Ttl = true, uint32(max(1, t.ExpireAt-time.Now().Unix()))
-	}
+	res.Expires, res.Ttl = ttl(t.ExpireAt)
 	return res, nil
 }

@@ -132,13 +132,6 @@ func (cl *Client) Subscriptions(f func(ch *Channel, flags Flags)) {
 	}
 }
 
-// Count returns the number of subscriptions, those under way included.
-func (cl *Client) Count() int {
-	cl.Mu.Lock()
-	defer cl.Mu.Unlock()
-	return len(cl.subs)
-}
-
 // drop takes the subscription out of the client; it returns where it stood in the
 // list, if it was live.
 func (cl *Client) drop(ch *Channel) (at uint32, flags Flags, ok bool) {

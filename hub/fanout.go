@@ -145,12 +145,16 @@ func (x *list) note(f *Frame) {
 // step serves one slice of the first publication, then the next ones as far as the
 // slice reaches, and asks for another turn if there is more.
 func (x *list) step() {
+	var sent uint64
+	defer func() { x.ch.hub.Deliveries.Add(sent) }()
 	for left := slice; ; {
 		f := x.queue[0]
 		end := min(x.to, x.from+left)
 		left -= end - x.from
 		for ; x.from < end; x.from++ {
-			x.send(&x.members[x.from], f)
+			if x.send(&x.members[x.from], f) {
+				sent++
+			}
 		}
 		if x.from < x.to || left == 0 {
 			break
@@ -169,18 +173,18 @@ func (x *list) again() {
 	}
 }
 
-// send writes f to one member.
-func (x *list) send(m *member, f *Frame) {
+// send writes f to one member and reports whether it did.
+func (x *list) send(m *member, f *Frame) bool {
 	if f.Source == nil && m.flags&JoinLeave == 0 {
-		return
+		return false
 	}
 	c := conn.Get(x.loop, m.conn)
 	if c == nil {
-		return
+		return false
 	}
 	if f.Source != nil && m.flags&Filtered != 0 {
 		if s, ok := c.Session().(Filterer); ok && !s.Wants(x.ch, f.Tags) {
-			return
+			return false
 		}
 	}
 	s := client.Shape{ByID: m.flags&ByID != 0}
@@ -194,7 +198,5 @@ func (x *list) send(m *member, f *Frame) {
 		}
 		m.flags |= deltaReady
 	}
-	if c.PushPrepared(f.Prepared(s)) == nil {
-		x.ch.hub.Deliveries.Add(1)
-	}
+	return c.PushPrepared(f.Prepared(s)) == nil
 }

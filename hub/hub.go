@@ -108,13 +108,14 @@ func (h *Hub) Channel(name string) *Channel {
 	return sh.channels[name]
 }
 
-// Each calls f for every channel with subscribers, with a lock held on a part of them.
-func (h *Hub) Each(f func(*Channel)) {
+// Each calls f for every channel and the number of its subscribers here, those about to
+// come included, with a lock held on a part of the channels.
+func (h *Hub) Each(f func(c *Channel, subscribers int)) {
 	for i := range h.shards {
 		sh := &h.shards[i]
 		sh.mu.Lock()
 		for _, c := range sh.channels {
-			f(c)
+			f(c, int(c.refs))
 		}
 		sh.mu.Unlock()
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/centrifugal/protocol"
+
+	"roost/proto/ws"
 )
 
 // Encoding of a connection's messages.
@@ -17,6 +19,14 @@ const (
 	JSON     Encoding = iota // text frames, messages separated by \n
 	Protobuf                 // binary frames, a varint length before each message
 )
+
+// Opcode is that of the frames which carry the encoding.
+func (e Encoding) Opcode() ws.Opcode {
+	if e == Protobuf {
+		return ws.OpBinary
+	}
+	return ws.OpText
+}
 
 // Decoding errors.
 var (

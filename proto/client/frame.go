@@ -86,15 +86,11 @@ func (f *Frame) encode(s Shape) *ws.Prepared {
 	if f.push.Pub != nil {
 		push.Pub = f.publication(s)
 	}
-	op := ws.OpText
-	if s.Encoding == Protobuf {
-		op = ws.OpBinary
-	}
 	b, err := AppendPush(nil, s.Encoding, push)
 	if err != nil { // only where tags are no text, too: without the rest, clients ignore it
 		b, _ = AppendPush(nil, s.Encoding, &protocol.Push{Id: push.Id, Channel: push.Channel})
 	}
-	return ws.NewPrepared(op, b)
+	return ws.NewPrepared(s.Encoding.Opcode(), b)
 }
 
 // publication returns the publication as it goes into a shape.
