@@ -302,9 +302,6 @@ func TestNATSAway(t *testing.T) {
 // Three servers with replicas: a publication on one node is seen on all, and the loss
 // of one server loses nothing.
 func TestThreeServers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
 	servers, urls := cluster(t)
 	var all []*Broker
 	var heard []*recorder

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -116,15 +117,22 @@ func TestEpochAfterReboot(t *testing.T) {
 	}
 }
 
-// TestChildPublishes is no test: it is the process that TestKill kills.
-func TestChildPublishes(t *testing.T) {
-	dir := os.Getenv("ROOST_TEST_DIR")
-	if dir == "" {
-		t.Skip("runs as a child of TestKill")
+// childDir makes the test binary the process that TestKill kills, on the data there.
+const childDir = "ROOST_TEST_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		publishForEver(dir)
 	}
+	os.Exit(m.Run())
+}
+
+// publishForEver says each publication that is acknowledged.
+func publishForEver(dir string) {
 	b, err := New(Options{Dir: dir, Handler: newRecorder(), Logger: quiet()})
 	if err != nil {
-		t.Fatal(err)
+		fmt.Println("error", err)
+		os.Exit(1)
 	}
 	var mu sync.Mutex
 	for w := range 4 {
@@ -132,7 +140,7 @@ func TestChildPublishes(t *testing.T) {
 			for i := 0; ; i++ {
 				ch := "ch" + strconv.Itoa(i%8)
 				data := fmt.Sprintf("%d.%d.%d", os.Getpid(), w, i)
-				pos, _, err := b.Publish(t.Context(), ch, Publication{Data: []byte(data)}, PublishOptions{HistorySize: 100_000})
+				pos, _, err := b.Publish(context.Background(), ch, Publication{Data: []byte(data)}, PublishOptions{HistorySize: 100_000})
 				mu.Lock()
 				if err != nil {
 					fmt.Println("error", err)
@@ -152,8 +160,8 @@ func TestKill(t *testing.T) {
 	acked := map[string]map[uint64]string{}
 	total := 0
 	for round := range 4 {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestChildPublishes$")
-		cmd.Env = append(os.Environ(), "ROOST_TEST_DIR="+dir)
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childDir+"="+dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -67,7 +67,7 @@ func TestHostile(t *testing.T) {
 }
 
 func (g *instance) residentBytes() (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", g.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", g.Cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
@@ -126,7 +126,7 @@ func (g *instance) expectCalm(before map[string]float64) {
 			g.t.Errorf("%v sockets closed for %s", n, reason)
 		}
 	}
-	if strings.Contains(g.log.String(), "panic") {
+	if strings.Contains(g.Log.String(), "panic") {
 		g.t.Error("a panic is in the log")
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -42,16 +41,7 @@ func (g *instance) api(key, method, body string) (status int, answer string) {
 		g.t.Fatal(err)
 	}
 	r.Header.Set("X-API-Key", key)
-	res, err := g.operator.Do(r)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
+	return g.answer(g.operator.Do(r))
 }
 
 // ask sends a command and returns the line that answers.
@@ -78,8 +68,8 @@ func (g *instance) connected(token string) (*client, string) {
 func TestPublish(t *testing.T) {
 	dir := t.TempDir()
 	g := start(t, "--data", dir, "--api-key", "one", "--api-key", "two")
-	if strings.Contains(g.out.String(), "api_key") || !strings.Contains(g.log.String(), "dir="+dir) {
-		t.Errorf("%s%s", g.out.String(), g.log.String())
+	if strings.Contains(g.Out.String(), "api_key") || !strings.Contains(g.Log.String(), "dir="+dir) {
+		t.Errorf("%s%s", g.Out.String(), g.Log.String())
 	}
 	c, _ := g.connected("")
 	if answer, err := c.ask(`{"id":2,"subscribe":{"channel":"news"}}`); err != nil || !strings.Contains(answer, `"recoverable":true`) {
@@ -129,10 +119,10 @@ func TestPublish(t *testing.T) {
 func TestSecure(t *testing.T) {
 	const file = "hmac-secret-key: secret\nmemory: true\naudience: chat\nissuer: me\nlog-format: json\nchannels: {namespaces: {room: {allow-subscribe-for-client: true}}}\n"
 	g := configured(t, file)
-	if strings.Contains(g.out.String(), "api_key") || !strings.Contains(g.log.String(), "the server API refuses everyone") {
-		t.Errorf("%s%s", g.out.String(), g.log.String())
+	if strings.Contains(g.Out.String(), "api_key") || !strings.Contains(g.Log.String(), "the server API refuses everyone") {
+		t.Errorf("%s%s", g.Out.String(), g.Log.String())
 	}
-	for line := range strings.Lines(g.log.String()) {
+	for line := range strings.Lines(g.Log.String()) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("not JSON: %s", line)
 		}
@@ -195,7 +185,7 @@ func TestReady(t *testing.T) {
 	}
 	silent := g.upgraded("/echo")
 	polite, _ := g.connected("")
-	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := g.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := polite.expectClose(3001); err != nil {
@@ -211,8 +201,8 @@ func TestReady(t *testing.T) {
 		t.Errorf("while it stops, /health: %d", status)
 	}
 	silent.conn.Close()
-	<-g.ended
-	if code := g.cmd.ProcessState.ExitCode(); code != 0 {
+	<-g.Ended
+	if code := g.Cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }

@@ -12,19 +12,18 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"roost/internal/proctest"
 	"roost/proto/ws"
 )
 
-// patience is how long a test waits for what must come; it says nothing about how
-// soon it should.
-const patience = 30 * time.Second
+const patience = proctest.Patience
+
+var eventually = proctest.Eventually
 
 // testVersion is what the binary under test was built as.
 const testVersion = "v0.0.0-test"
@@ -41,54 +40,17 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	roost = filepath.Join(dir, "roost")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-X main.version="+testVersion, "-o", roost, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as scripts/build.sh
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+	if roost, err = proctest.Build(dir, "roost", ".", "-ldflags", "-X main.version="+testVersion); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
 }
 
-// eventually waits until holds returns nil.
-func eventually(t *testing.T, holds func() error) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		err := holds()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %v", patience, err)
-		}
-	}
-}
-
-// output collects what a process prints while it runs.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // instance is a running `roost serve --dev`.
 type instance struct {
+	*proctest.Process
 	t        *testing.T
-	cmd      *exec.Cmd
-	out, log output
-	ended    chan struct{}
 	operator *http.Client // keeps its connection to the internal address
 
 	address, internal, page string
@@ -106,61 +68,47 @@ func start(t *testing.T, flags ...string) *instance {
 
 func launch(t *testing.T, cmd *exec.Cmd) *instance {
 	t.Helper()
-	g := &instance{t: t, cmd: cmd, ended: make(chan struct{}),
-		operator: &http.Client{Transport: &http.Transport{}, Timeout: patience}}
-	cmd.Stdout, cmd.Stderr = &g.out, &g.log
-	if err := cmd.Start(); err != nil {
+	p, err := proctest.Start(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		_ = cmd.Wait() // ProcessState tells
-		close(g.ended)
-	}()
+	g := &instance{Process: p, t: t, operator: &http.Client{Transport: &http.Transport{}, Timeout: patience}}
 	t.Cleanup(func() {
 		g.operator.CloseIdleConnections()
-		_ = cmd.Process.Kill()
-		<-g.ended
+		g.Kill()
 		if t.Failed() {
-			t.Logf("the gateway's log:\n%s", g.log.String())
+			t.Logf("the gateway's log:\n%s", g.Log.String())
 		}
 	})
 	eventually(t, func() error {
 		select {
-		case <-g.ended:
+		case <-g.Ended:
 			t.Fatal("the gateway ended before it was ready")
 		default:
 		}
-		log := g.log.String() // of which this is the last line before
-		if !strings.HasSuffix(g.out.String(), "\n") || !strings.Contains(log, "msg=ready") && !strings.Contains(log, `"msg":"ready"`) {
+		log := g.Log.String() // of which this is the last line before
+		if !strings.HasSuffix(g.Out.String(), "\n") || !strings.Contains(log, "msg=ready") && !strings.Contains(log, `"msg":"ready"`) {
 			return errors.New("not ready")
 		}
 		return nil
 	})
-	for _, field := range strings.Fields(g.out.String()) {
-		switch name, value, _ := strings.Cut(field, "="); name {
-		case "address":
-			g.address = value
-		case "internal":
-			g.internal = value
-		case "page":
-			g.page = value
-		}
-	}
+	at := proctest.Fields(g.Out.String())
+	g.address, g.internal, g.page = at["address"], at["internal"], at["page"]
 	return g
 }
 
 // end sends a signal, after which the process must end with code 0.
 func (g *instance) end(sig os.Signal) {
 	g.t.Helper()
-	if err := g.cmd.Process.Signal(sig); err != nil {
+	if err := g.Cmd.Process.Signal(sig); err != nil {
 		g.t.Fatal(err)
 	}
 	select {
-	case <-g.ended:
+	case <-g.Ended:
 	case <-time.After(patience):
 		g.t.Fatalf("still there %v after %v", patience, sig)
 	}
-	if code := g.cmd.ProcessState.ExitCode(); code != 0 {
+	if code := g.Cmd.ProcessState.ExitCode(); code != 0 {
 		g.t.Errorf("exit code %d after %v, want 0", code, sig)
 	}
 }
@@ -168,7 +116,12 @@ func (g *instance) end(sig os.Signal) {
 // get asks the internal address.
 func (g *instance) get(path string) (status int, body string) {
 	g.t.Helper()
-	res, err := g.operator.Get("http://" + g.internal + path)
+	return g.answer(g.operator.Get("http://" + g.internal + path))
+}
+
+// answer reads what the internal address answered.
+func (g *instance) answer(res *http.Response, err error) (status int, body string) {
+	g.t.Helper()
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func TestRefusedCommandLines(t *testing.T) {
 
 func TestNoIOUring(t *testing.T) {
 	g := start(t, "--no-io-uring")
-	if log := g.log.String(); !strings.Contains(log, "io_uring=false") || strings.Contains(log, "level=WARN") {
+	if log := g.Log.String(); !strings.Contains(log, "io_uring=false") || strings.Contains(log, "level=WARN") {
 		t.Errorf("log:\n%s", log)
 	}
 	if err := g.upgraded("/echo").echo("plain writes"); err != nil {
@@ -235,7 +235,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	shell := []string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, atMost), roost}
 	// A limit of its own above the descriptors must not help either.
 	g := launch(t, exec.Command("sh", append(shell, onFreePorts("--max-connections", "1000")...)...))
-	if !strings.Contains(g.log.String(), fmt.Sprintf("descriptor_limit=%d ", atMost)) {
+	if !strings.Contains(g.Log.String(), fmt.Sprintf("descriptor_limit=%d ", atMost)) {
 		t.Fatalf("the limit is not %d", atMost)
 	}
 	g.metrics() // opens the connection that later scrapes go through
@@ -269,7 +269,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	if n := served.Load(); pauses > 100 || n < atMost/2 || n >= atMost {
 		t.Errorf("%v pauses for %d clients, %d served of at most %d", pauses, clients, n, atMost)
 	}
-	if n := strings.Count(g.log.String(), "cannot accept connections"); n < 1 || n > 20 {
+	if n := strings.Count(g.Log.String(), "cannot accept connections"); n < 1 || n > 20 {
 		t.Errorf("logged %d times that it cannot accept", n)
 	}
 	firstServed := int(served.Load())

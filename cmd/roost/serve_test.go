@@ -24,15 +24,15 @@ var readyLine = regexp.MustCompile(`^ready address=(127\.0\.0\.1:[1-9]\d*) inter
 
 func TestStart(t *testing.T) {
 	g := start(t, "--loops", "2")
-	match := readyLine.FindStringSubmatch(g.out.String())
+	match := readyLine.FindStringSubmatch(g.Out.String())
 	if match == nil || match[1] != match[3] || match[1] == match[2] {
-		t.Errorf("standard output %q is not the ready line alone", g.out.String())
+		t.Errorf("standard output %q is not the ready line alone", g.Out.String())
 	}
 	limit, err := poller.DescriptorLimit()
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := g.log.String()
+	log := g.Log.String()
 	for _, want := range []string{`msg="gateway started"`, "version=" + testVersion, "loops=2 ", fmt.Sprintf("descriptor_limit=%d ", limit), "clients_at_most="} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log has no %q:\n%s", want, log)
@@ -256,7 +256,7 @@ func TestStop(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if log := g.log.String(); !strings.Contains(log, "connections=60") || !strings.Contains(log, "msg=stopped") {
+			if log := g.Log.String(); !strings.Contains(log, "connections=60") || !strings.Contains(log, "msg=stopped") {
 				t.Errorf("the log does not tell of the end:\n%s", log)
 			}
 		})

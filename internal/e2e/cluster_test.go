@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
+
+	"roost/internal/proctest"
 )
 
 // natsServer is a NATS server in a process of its own, so that it can be killed.
 type natsServer struct {
-	*process
+	*proctest.Process
 	data, port, url string
 }
 
@@ -32,14 +34,14 @@ func (n *natsServer) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := run(exec.Command(path, "-js", "-a", loopback, "-p", n.port, "-sd", n.data))
+	p, err := proctest.Start(exec.Command(path, "-js", "-a", loopback, "-p", n.port, "-sd", n.data))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.kill)
-	n.process = p
+	t.Cleanup(p.Kill)
+	n.Process = p
 	eventually(t, func() error {
-		log := p.log.String()
+		log := p.Log.String()
 		_, at, listens := strings.Cut(log, "client connections on "+loopback+":")
 		if !listens || !strings.Contains(at, "Server is ready") {
 			return fmt.Errorf("NATS is not ready: %s", tail(log, 2000))
@@ -218,7 +220,7 @@ func TestKilledNode(t *testing.T) {
 	s.keys = true
 	s.run(size(t, "CLIENTS", 18), size(t, "CHANNELS_EACH", 4), func() {
 		s.replace(gateways[2], nil)
-		gateways[2].kill()
+		gateways[2].Kill()
 		time.Sleep(2 * time.Second) // the bar: no ghost after that
 		for _, g := range gateways[:2] {
 			var p struct{ Presence map[string]object }
@@ -251,7 +253,7 @@ func TestNATSAway(t *testing.T) {
 	s := newStorm(t, 1500, gateways...)
 	s.keys = true
 	s.run(size(t, "CLIENTS", 12), size(t, "CHANNELS_EACH", 4), func() {
-		n.kill()
+		n.Kill()
 		time.Sleep(away)
 		for _, c := range clients {
 			if c.State() != centrifuge.StateConnected {

@@ -11,17 +11,18 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"roost/internal/proctest"
 )
 
-// patience is how long a test waits for what must come; it says nothing about how soon
-// it should.
-const patience = 30 * time.Second
+const patience = proctest.Patience
+
+var eventually = proctest.Eventually
 
 // loopback is where everything listens: as connections come from 127.0.0.1, none of them
 // takes the port of a server that is to start again.
@@ -52,99 +53,31 @@ func buildAndRun(m *testing.M) int {
 	defer os.RemoveAll(workDir)
 	code := m.Run()
 	if g := shared.running; g != nil {
-		g.kill()
+		g.Kill()
 	}
 	return code
 }
 
-func build(name, what string) (path string, err error) {
-	path = filepath.Join(workDir, name)
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, what)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as scripts/build.sh
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %w\n%s", what, err, out)
-	}
-	return path, nil
-}
-
-// eventually waits until holds returns nil.
-func eventually(t testing.TB, holds func() error) {
-	t.Helper()
-	pause := time.Millisecond
-	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
-		pause = min(2*pause, 20*time.Millisecond)
-		err := holds()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %v", patience, err)
-		}
-	}
-}
-
-// output collects what a process prints while it runs.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// process is one that the tests started.
-type process struct {
-	cmd      *exec.Cmd
-	out, log output
-	ended    chan struct{}
-}
-
-func run(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &p.out, &p.log
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		_ = cmd.Wait() // ProcessState tells
-		close(p.ended)
-	}()
-	return p, nil
-}
-
-// kill ends the process at once, as a crash would, and waits for it.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.ended
-}
+func build(name, pkg string) (string, error) { return proctest.Build(workDir, name, pkg) }
 
 // await returns the first line of standard output, once it is there.
-func (p *process) await() (string, error) {
+func await(p *proctest.Process) (string, error) {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if line, _, whole := strings.Cut(p.out.String(), "\n"); whole {
+		if line, _, whole := strings.Cut(p.Out.String(), "\n"); whole {
 			return line, nil
 		}
 		select {
-		case <-p.ended:
-			return "", fmt.Errorf("%v: %v\n%s", p.cmd.Args, p.cmd.ProcessState, p.log.String())
+		case <-p.Ended:
+			return "", fmt.Errorf("%v: %v\n%s", p.Cmd.Args, p.Cmd.ProcessState, p.Log.String())
 		default:
 		}
 	}
-	return "", fmt.Errorf("%v is not ready after %v\n%s", p.cmd.Args, patience, p.log.String())
+	return "", fmt.Errorf("%v is not ready after %v\n%s", p.Cmd.Args, patience, p.Log.String())
 }
 
 // gateway is a running `roost serve`.
 type gateway struct {
-	*process
+	*proctest.Process
 	address, internal string
 	flags             []string
 }
@@ -184,25 +117,17 @@ func launchAt(address, internal string, flags []string) (*gateway, error) {
 	args := append([]string{"serve", "--address", address, "--internal-address", internal}, flags...)
 	cmd := exec.Command(roost, args...)
 	cmd.Env = append(os.Environ(), "ROOST_API_KEY="+apiKey)
-	p, err := run(cmd)
+	p, err := proctest.Start(cmd)
 	if err != nil {
 		return nil, err
 	}
-	line, err := p.await()
+	line, err := await(p)
 	if err != nil {
-		p.kill()
+		p.Kill()
 		return nil, err
 	}
-	g := &gateway{process: p, flags: flags}
-	for _, field := range strings.Fields(line) {
-		switch name, value, _ := strings.Cut(field, "="); name {
-		case "address":
-			g.address = value
-		case "internal":
-			g.internal = value
-		}
-	}
-	return g, nil
+	at := proctest.Fields(line)
+	return &gateway{Process: p, flags: flags, address: at["address"], internal: at["internal"]}, nil
 }
 
 // start runs a gateway until the test ends.
@@ -218,9 +143,9 @@ func start(t testing.TB, config string, flags ...string) *gateway {
 
 func (g *gateway) endWith(t testing.TB) {
 	t.Cleanup(func() {
-		g.kill()
+		g.Kill()
 		if t.Failed() {
-			t.Logf("the gateway's log:\n%s", tail(g.log.String(), 8<<10))
+			t.Logf("the gateway's log:\n%s", tail(g.Log.String(), 8<<10))
 		}
 	})
 }

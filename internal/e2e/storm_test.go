@@ -350,7 +350,7 @@ func TestKilledGateway(t *testing.T) {
 	s := newStorm(t, 4000, g)
 	s.keys = true
 	s.run(size(t, "CLIENTS", 20), size(t, "CHANNELS_EACH", 4), func() {
-		g.kill()
+		g.Kill()
 		s.replace(g, g.again(t))
 	})
 	s.wantAll()

@@ -119,13 +119,14 @@ func TestChoices(t *testing.T) {
 	}
 }
 
-// A reader that loses messages is counted, and does not stop the others.
-func TestLockstepCountsLosses(t *testing.T) {
+// startServer builds and runs one of the servers until the test ends.
+func startServer(t *testing.T, name string) *fleet.Process {
+	t.Helper()
 	root, err := fleet.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	servers, err := fleet.Select(fleet.All(1), []string{"gobwas"})
+	servers, err := fleet.Select(fleet.All(1), []string{name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,6 +139,12 @@ func TestLockstepCountsLosses(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(process.Stop)
+	return process
+}
+
+// A reader that loses messages is counted, and does not stop the others.
+func TestLockstepCountsLosses(t *testing.T) {
+	process := startServer(t, "gobwas")
 	var readers []*client.Client
 	for range 4 {
 		c, err := client.Dial(process.Address, "/broadcast")

@@ -50,6 +50,21 @@ func slopeOfClients(quick bool, channels string) scenario {
 	return s
 }
 
+// ofBase measures, where the server is roost, what the scenario's figures are related to.
+func (s *scenario) ofBase(ctx context.Context, o options, p *fleet.Process, server fleet.Server, mode, path string, arguments []string,
+	figure func(*loadReport) *float64) (map[string]*float64, error) {
+	figures := map[string]*float64{}
+	if !server.IsRoost() {
+		return figures, nil
+	}
+	r, err := load(ctx, o, p, mode, path, arguments...)
+	if err != nil {
+		return nil, err
+	}
+	figures[s.base.key] = figure(r)
+	return figures, nil
+}
+
 func connect(quick bool) scenario {
 	s := scenario{
 		name: "connect", title: "Connect, subscribe and close: CPU per client", ratio: true,
@@ -65,13 +80,9 @@ func connect(quick bool) scenario {
 	}
 	s.measure = func(ctx context.Context, o options, p *fleet.Process, server fleet.Server) (map[string]float64, error) {
 		arguments := []string{"--messages", strconv.Itoa(s.connections), "--connect-parallel", "128"}
-		figures := map[string]*float64{}
-		if server.IsRoost() {
-			report, err := load(ctx, o, p, "storm", server.EchoPath(), arguments...)
-			if err != nil {
-				return nil, err
-			}
-			figures[s.base.key] = report.Server.PerUpgrade
+		figures, err := s.ofBase(ctx, o, p, server, "storm", server.EchoPath(), arguments, func(r *loadReport) *float64 { return r.Server.PerUpgrade })
+		if err != nil {
+			return nil, err
 		}
 		report, err := load(ctx, o, p, "join", fleet.Clients, arguments...)
 		if err != nil {
@@ -98,13 +109,9 @@ func channelFanout(quick bool) scenario {
 		connections: pick(quick, 10_000, 500), messages: pick(quick, 60, 20), size: 128,
 	}
 	s.measure = func(ctx context.Context, o options, p *fleet.Process, server fleet.Server) (map[string]float64, error) {
-		figures := map[string]*float64{}
-		if server.IsRoost() {
-			report, err := load(ctx, o, p, "fanout", "/broadcast", s.sizes()...)
-			if err != nil {
-				return nil, err
-			}
-			figures[s.base.key] = report.Server.PerDelivery
+		figures, err := s.ofBase(ctx, o, p, server, "fanout", "/broadcast", s.sizes(), func(r *loadReport) *float64 { return r.Server.PerDelivery })
+		if err != nil {
+			return nil, err
 		}
 		report, err := load(ctx, o, p, "publish", fleet.Clients, append(s.sizes(), "--api", p.API, "--api-key", p.APIKey)...)
 		if err != nil {

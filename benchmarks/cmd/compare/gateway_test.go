@@ -16,23 +16,7 @@ import (
 
 // The peer of the gateway does what it is measured doing.
 func TestCentrifugeServesClientsAndAPI(t *testing.T) {
-	root, err := fleet.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	servers, err := fleet.Select(fleet.All(1), []string{"centrifuge"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	binaries := t.TempDir()
-	if err := fleet.Build(root, binaries, servers); err != nil {
-		t.Fatal(err)
-	}
-	process, err := fleet.Start(servers[0], binaries)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(process.Stop)
+	process := startServer(t, "centrifuge")
 	c, err := client.Dial(process.Address, fleet.Clients)
 	if err != nil {
 		t.Fatal(err)
