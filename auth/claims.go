@@ -54,32 +54,34 @@ type connectClaims struct {
 }
 
 type subClaims struct {
-	Info     json.RawMessage `json:"info,omitempty"`
-	B64Info  string          `json:"b64info,omitempty"`
-	Data     json.RawMessage `json:"data,omitempty"`
-	B64Data  string          `json:"b64data,omitempty"`
-	Override *overrideClaims `json:"override,omitempty"`
+	Info     json.RawMessage    `json:"info,omitempty"`
+	B64Info  string             `json:"b64info,omitempty"`
+	Data     json.RawMessage    `json:"data,omitempty"`
+	B64Data  string             `json:"b64data,omitempty"`
+	Override *SubscribeOverride `json:"override,omitempty"`
 }
 
-type overrideClaims struct {
-	Presence           *boolClaim `json:"presence,omitempty"`
-	JoinLeave          *boolClaim `json:"join_leave,omitempty"`
-	ForcePushJoinLeave *boolClaim `json:"force_push_join_leave,omitempty"`
-	ForceRecovery      *boolClaim `json:"force_recovery,omitempty"`
-	ForcePositioning   *boolClaim `json:"force_positioning,omitempty"`
+// SubscribeOverride is an Override as tokens and the server API have it.
+type SubscribeOverride struct {
+	Presence           *BoolValue `json:"presence,omitempty"`
+	JoinLeave          *BoolValue `json:"join_leave,omitempty"`
+	ForcePushJoinLeave *BoolValue `json:"force_push_join_leave,omitempty"`
+	ForceRecovery      *BoolValue `json:"force_recovery,omitempty"`
+	ForcePositioning   *BoolValue `json:"force_positioning,omitempty"`
 }
 
-type boolClaim struct {
+// BoolValue is a flag that may also not be there.
+type BoolValue struct {
 	Value bool `json:"value"`
 }
 
 type subscribeClaims struct {
 	jwt.RegisteredClaims
-	Channel  string          `json:"channel"`
-	ExpireAt *int64          `json:"expire_at,omitempty"`
-	Info     json.RawMessage `json:"info,omitempty"`
-	B64Info  string          `json:"b64info,omitempty"`
-	Override *overrideClaims `json:"override,omitempty"`
+	Channel  string             `json:"channel"`
+	ExpireAt *int64             `json:"expire_at,omitempty"`
+	Info     json.RawMessage    `json:"info,omitempty"`
+	B64Info  string             `json:"b64info,omitempty"`
+	Override *SubscribeOverride `json:"override,omitempty"`
 }
 
 // Connect verifies a connection token. Errors are ErrExpired, ErrKeys and *InvalidError.
@@ -102,7 +104,7 @@ func (v *Verifier) Connect(ctx context.Context, token string) (Connect, error) {
 		out.Subs = make(map[string]SubOptions, len(c.Subs))
 	}
 	for ch, s := range c.Subs {
-		o := SubOptions{Override: s.Override.plain()}
+		o := SubOptions{Override: s.Override.Override()}
 		if o.Info, err = either("info", s.Info, s.B64Info); err != nil {
 			return Connect{}, err
 		}
@@ -125,7 +127,7 @@ func (v *Verifier) Subscribe(ctx context.Context, token string) (Subscribe, erro
 		return Subscribe{}, &InvalidError{"claims", "channel is missing"}
 	}
 	out := Subscribe{User: c.Subject, Channel: c.Channel, ID: c.ID, IssuedAt: unix(c.IssuedAt),
-		ExpireAt: expiry(c.ExpireAt, c.ExpiresAt), Override: c.Override.plain()}
+		ExpireAt: expiry(c.ExpireAt, c.ExpiresAt), Override: c.Override.Override()}
 	if out.ExpireAt < 0 || out.ExpireAt > maxTime {
 		return Subscribe{}, &InvalidError{"claims", "expire_at is no time"}
 	}
@@ -170,11 +172,12 @@ func either(name string, raw json.RawMessage, b64 string) ([]byte, error) {
 	return b, nil
 }
 
-func (o *overrideClaims) plain() (p Override) {
+// Override returns what o says; nil says nothing.
+func (o *SubscribeOverride) Override() (p Override) {
 	if o == nil {
 		return p
 	}
-	v := func(b *boolClaim) *bool {
+	v := func(b *BoolValue) *bool {
 		if b == nil {
 			return nil
 		}
@@ -184,17 +187,17 @@ func (o *overrideClaims) plain() (p Override) {
 		ForceRecovery: v(o.ForceRecovery), ForcePositioning: v(o.ForcePositioning)}
 }
 
-func (o Override) claims() *overrideClaims {
+func (o Override) claims() *SubscribeOverride {
 	if o == (Override{}) {
 		return nil
 	}
-	v := func(b *bool) *boolClaim {
+	v := func(b *bool) *BoolValue {
 		if b == nil {
 			return nil
 		}
-		return &boolClaim{*b}
+		return &BoolValue{*b}
 	}
-	return &overrideClaims{Presence: v(o.Presence), JoinLeave: v(o.JoinLeave), ForcePushJoinLeave: v(o.ForcePushJoinLeave),
+	return &SubscribeOverride{Presence: v(o.Presence), JoinLeave: v(o.JoinLeave), ForcePushJoinLeave: v(o.ForcePushJoinLeave),
 		ForceRecovery: v(o.ForceRecovery), ForcePositioning: v(o.ForcePositioning)}
 }
 

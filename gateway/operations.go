@@ -1,6 +1,10 @@
 package gateway
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"roost/auth"
+)
 
 // The requests and results of the server operations. Names are those of the HTTP API.
 type (
@@ -46,16 +50,9 @@ type (
 		Offset uint64 `json:"offset"`
 		Epoch  string `json:"epoch"`
 	}
-	BoolValue struct {
-		Value bool `json:"value"`
-	}
-	SubscribeOverride struct {
-		Presence           *BoolValue `json:"presence,omitempty"`
-		JoinLeave          *BoolValue `json:"join_leave,omitempty"`
-		ForceRecovery      *BoolValue `json:"force_recovery,omitempty"`
-		ForcePositioning   *BoolValue `json:"force_positioning,omitempty"`
-		ForcePushJoinLeave *BoolValue `json:"force_push_join_leave,omitempty"`
-	}
+	// SubscribeOverride is the same as in tokens.
+	SubscribeOverride = auth.SubscribeOverride
+	BoolValue         = auth.BoolValue
 	// SubscribeRequest subscribes the connections of a user, from the server's side.
 	SubscribeRequest struct {
 		User         string             `json:"user"`

@@ -287,7 +287,7 @@ func (n *Node) subscribeSession(s *session, r *SubscribeRequest) error {
 	ctx, cancel := n.timeout()
 	defer cancel()
 	j := &joining{name: r.Channel, ns: ns, info: r.Info, data: r.Data, expireAt: r.ExpireAt}
-	j.flags = ns.flags(s, r.Override.auth()) | hub.ServerSide
+	j.flags = ns.flags(s, r.Override.Override()) | hub.ServerSide
 	if r.RecoverSince != nil && j.flags&recoverable != 0 {
 		j.recover, j.since.Offset, j.since.Epoch = true, r.RecoverSince.Offset, r.RecoverSince.Epoch
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/centrifugal/protocol"
 
-	"roost/auth"
 	"roost/broker"
 	"roost/proto/client"
 )
@@ -273,19 +272,4 @@ func (n *Node) UserStatus(ctx context.Context, r *UserStatusRequest) (*UserStatu
 		}
 	})
 	return res, n.failed(err)
-}
-
-// auth turns the API's form of overrides into that of tokens.
-func (o *SubscribeOverride) auth() auth.Override {
-	if o == nil {
-		return auth.Override{}
-	}
-	v := func(b *BoolValue) *bool {
-		if b == nil {
-			return nil
-		}
-		return &b.Value
-	}
-	return auth.Override{Presence: v(o.Presence), JoinLeave: v(o.JoinLeave), ForcePushJoinLeave: v(o.ForcePushJoinLeave),
-		ForceRecovery: v(o.ForceRecovery), ForcePositioning: v(o.ForcePositioning)}
 }
