@@ -165,7 +165,7 @@ var fields = map[string]string{
 	"code":                            "Code of the error.",
 	"commands":                        "What to run.",
 	"conn_info":                       "What the connection says about the client.",
-	"connected_at":                    "When it connected, in Unix seconds.",
+	"connected_at":                    "When it connected, in Unix seconds, to ten of them.",
 	"connections":                     "Connections by client id.",
 	"data":                            "Any JSON, passed on as it is.",
 	"delta":                           "Let subscribers that ask for deltas get this publication as one.",

@@ -35,7 +35,8 @@ type Options struct {
 	JWKSTTL time.Duration
 	// Audience and Issuer, if set, must be in the token.
 	Audience, Issuer string
-	// Leeway forgives clocks that differ.
+	// Leeway forgives clocks that differ: for exp and nbf. When a token says it was issued
+	// (iat) is not held against the clock, as issuers' run ahead.
 	Leeway time.Duration
 	Logger *slog.Logger
 }
@@ -85,6 +86,9 @@ const (
 func New(o Options) (*Verifier, error) {
 	if !o.Enabled() {
 		return nil, errors.New("auth: no key: give an HMAC secret, a public key or a JWKS URL")
+	}
+	if o.Leeway < 0 {
+		return nil, fmt.Errorf("auth: leeway is %v, must be 0 or more", o.Leeway)
 	}
 	v := &Verifier{keys: make(map[string]any), cancel: func() {}}
 	if o.HMACSecret != "" {

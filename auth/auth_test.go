@@ -143,6 +143,7 @@ func TestClaims(t *testing.T) {
 		{"expired", jwt.MapClaims{"exp": now - 1}, "expired"},
 		{"expired and for others", jwt.MapClaims{"exp": now - 1, "aud": "mail"}, "audience"},
 		{"not yet", jwt.MapClaims{"nbf": now + 60}, "not_yet"},
+		{"issued by a clock that is ahead", jwt.MapClaims{"iat": now + 60}, ""},
 		{"another audience", jwt.MapClaims{"aud": "mail"}, "audience"},
 		{"no audience", jwt.MapClaims{"aud": nil, "exp": now - 1}, "claims"},
 		{"another issuer", jwt.MapClaims{"iss": "mallory"}, "issuer"},
@@ -299,4 +300,10 @@ func FuzzClaims(f *testing.F) {
 			t.Error("subscribes to nothing")
 		}
 	})
+}
+
+func TestNegativeLeeway(t *testing.T) {
+	if _, err := New(Options{HMACSecret: string(secret), Leeway: -time.Second}); err == nil || !strings.Contains(err.Error(), "-1s") {
+		t.Error(err)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -39,6 +40,8 @@ func (l *revocations) revokeUser(user string, i issued) {
 	l.Users[user] = issued{max(i.Before, u.Before), max(i.Until, u.Until)}
 }
 
+func (l *revocations) revokeToken(id string, until int64) { l.Tokens[id] = max(until, l.Tokens[id]) }
+
 // revocationsMax bounds each kind; the oldest ones of a fuller list go first.
 const revocationsMax = 100_000
 
@@ -58,9 +61,9 @@ func (r *Revocations) RevokeUser(user string, issuedBefore, until time.Time) {
 	r.change(func(l *revocations) { l.revokeUser(user, issued{issuedBefore.Unix(), until.UnixMilli()}) })
 }
 
-// RevokeToken refuses the token with this id.
+// RevokeToken refuses the token with this id; of several ends the last counts.
 func (r *Revocations) RevokeToken(id string, until time.Time) {
-	r.change(func(l *revocations) { l.Tokens[id] = until.UnixMilli() })
+	r.change(func(l *revocations) { l.revokeToken(id, until.UnixMilli()) })
 }
 
 // Check returns ErrBlocked, ErrRevoked or nil. issuedAt is in Unix seconds.
@@ -92,7 +95,12 @@ func (r *Revocations) change(f func(*revocations)) {
 	maps.DeleteFunc(l.Blocked, func(_ string, b blocked) bool { return b.Until != 0 && b.Until < now })
 	maps.DeleteFunc(l.Users, func(_ string, i issued) bool { return i.Until < now })
 	maps.DeleteFunc(l.Tokens, func(_ string, until int64) bool { return until < now })
-	bound(l.Blocked, func(b blocked) int64 { return b.Set })
+	bound(l.Blocked, func(b blocked) int64 {
+		if b.Until == 0 { // kept only against older words of other nodes, so those go before any block
+			return b.Set - math.MaxInt64
+		}
+		return b.Set
+	})
 	bound(l.Users, func(i issued) int64 { return i.Until })
 	bound(l.Tokens, func(until int64) int64 { return until })
 }
@@ -132,7 +140,7 @@ func (r *Revocations) Restore(b []byte) error {
 			l.revokeUser(k, v)
 		}
 		for k, v := range other.Tokens {
-			l.Tokens[k] = max(v, l.Tokens[k])
+			l.revokeToken(k, v)
 		}
 	})
 	return nil

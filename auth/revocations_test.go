@@ -30,6 +30,7 @@ func TestRevocations(t *testing.T) {
 		{"user revocation over", func(r *Revocations) { r.RevokeUser("ann", now, past) }, "ann", "t", past, nil},
 		{"token", func(r *Revocations) { r.RevokeToken("t", later) }, "ann", "t", now, ErrRevoked},
 		{"token revocation over", func(r *Revocations) { r.RevokeToken("t", past) }, "ann", "t", now, nil},
+		{"token twice, the first for longer", func(r *Revocations) { r.RevokeToken("t", later); r.RevokeToken("t", past) }, "ann", "t", now, ErrRevoked},
 		{"another token", func(r *Revocations) { r.RevokeToken("x", later) }, "ann", "t", now, nil},
 		{"tokens without id", func(r *Revocations) { r.RevokeToken("", later) }, "ann", "", now, nil},
 	} {
@@ -104,6 +105,23 @@ func TestRevocationsBounded(t *testing.T) {
 	}
 	if b.Check("", "a5", 0) != nil || b.Check("", "last", 0) != ErrRevoked {
 		t.Error("those that end first must go first")
+	}
+}
+
+// Users who are let in again never push out one who is blocked.
+func TestUnblockedGoFirst(t *testing.T) {
+	var r Revocations
+	r.BlockUser("ann", time.Now().Add(time.Hour))
+	r.change(func(l *revocations) {
+		for i := range int64(revocationsMax) {
+			l.Blocked[fmt.Sprint("u", i)] = blocked{Until: 0, Set: l.Blocked["ann"].Set + 1 + i}
+		}
+	})
+	if n := len(r.list.Blocked); n != revocationsMax {
+		t.Errorf("%d users, want %d", n, revocationsMax)
+	}
+	if _, kept := r.list.Blocked["u0"]; kept || r.Check("ann", "", 0) != ErrBlocked {
+		t.Error("the one who is blocked went before the first who is not")
 	}
 }
 

@@ -121,11 +121,8 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 		return &client.DisconnectConnectionLimit
 	}
 	s.User = c.User
-	s.connectedAt = uint32(now.Unix())
 	s.expireAt.Store(uint32(c.ExpireAt))
-	if c.Info != nil || c.ID != "" {
-		s.change(func(e *extra) { e.info, e.token, e.issuedAt = c.Info, c.ID, c.IssuedAt })
-	}
+	s.setToken(c)
 	joins, err := n.serverSide(ctx, s, c, r.Subs)
 	if err != nil {
 		return err
@@ -133,7 +130,7 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	n.hub.Add(&s.Client)
 	n.counts.clients.Add(1)
 	n.counts.connects.Add(1)
-	s.set(markConnected)
+	n.connected(s)
 	n.firstPing(s)
 	res := &protocol.ConnectResult{
 		Client:  n.ids.id(s.Conn.Handle()),
@@ -218,12 +215,7 @@ func (n *Node) refreshCommand(ctx context.Context, s *session, token string) (*p
 		return nil, client.ErrExpired
 	}
 	n.prolong(s, c.ExpireAt)
-	s.change(func(e *extra) {
-		e.token, e.issuedAt = c.ID, c.IssuedAt
-		if c.Info != nil {
-			e.info = c.Info
-		}
-	})
+	s.setToken(c)
 	res := &protocol.RefreshResult{Client: n.ids.id(s.Conn.Handle()), Version: n.opts.Version}
 	res.Expires, res.Ttl = ttl(c.ExpireAt)
 	return res, nil

@@ -176,7 +176,7 @@ type (
 		Transport   string   `json:"transport"`
 		Protocol    string   `json:"protocol"`
 		Channels    []string `json:"channels,omitempty"`
-		ConnectedAt int64    `json:"connected_at,omitempty"` // Unix seconds
+		ConnectedAt int64    `json:"connected_at,omitempty"` // Unix seconds, to ten
 	}
 	ConnectionsResult struct {
 		Connections map[string]ConnectionInfo `json:"connections"` // by client

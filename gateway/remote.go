@@ -174,7 +174,7 @@ func (n *Node) localInfo() NodeInfo {
 func (n *Node) localConnections(user string) map[string]ConnectionInfo {
 	out := make(map[string]ConnectionInfo)
 	add := func(s *session) {
-		i := ConnectionInfo{User: s.User, Node: n.broker.Node(), Transport: "websocket", Protocol: "json", ConnectedAt: int64(s.connectedAt)}
+		i := ConnectionInfo{User: s.User, Node: n.broker.Node(), Transport: "websocket", Protocol: "json", ConnectedAt: n.connectedAt(s)}
 		if s.is(markProtobuf) {
 			i.Protocol = "protobuf"
 		}

@@ -109,8 +109,7 @@ func (n *Node) InvalidateUserTokens(ctx context.Context, r *InvalidateUserTokens
 func (n *Node) recheck(user string) int {
 	var gone []*session
 	check := func(s *session) {
-		e := s.look()
-		if n.revoked.Check(s.User, e.token, e.issuedAt) != nil {
+		if n.revoked.Check(s.User, s.look().token, int64(s.issuedAt.Load())) != nil {
 			gone = append(gone, s)
 		}
 	}

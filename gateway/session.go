@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -24,11 +25,11 @@ type session struct {
 	hub.Client // first: the hub's callbacks are cast back
 
 	extra *extra        // guarded by Mu; nil for most
-	marks atomic.Uint32 // see mark
+	marks atomic.Uint32 // see mark; above markBits when the client connected
 
 	// Unix seconds.
-	expireAt    atomic.Uint32 // 0 = never
-	connectedAt uint32        // static after connect
+	expireAt atomic.Uint32 // 0 = never
+	issuedAt atomic.Uint32 // of the connection's token, 0 = it does not say
 
 	pingAt uint32 // the loop's: when the next ping is due, in tenths of seconds of the node
 }
@@ -43,7 +44,12 @@ const (
 	markFailed    // the connect command was refused: nothing else may follow
 	markAwait     // a ping is out
 	markEnded
+	markBits = iota
 )
+
+// connectUnit is that of the time of the connect command, from the start of the node: 25
+// bits of it last ten years.
+const connectUnit = 10 * time.Second
 
 // extra is what few clients have.
 type extra struct {
@@ -74,6 +80,30 @@ func (s *session) encoding() client.Encoding {
 		return client.Protobuf
 	}
 	return client.JSON
+}
+
+// setToken notes which token the connection goes by.
+func (s *session) setToken(c auth.Connect) {
+	s.issuedAt.Store(uint32(min(max(c.IssuedAt, 0), math.MaxUint32)))
+	if c.ID == "" && c.Info == nil && s.look().token == "" {
+		return // as for most, who need no extra for that
+	}
+	s.change(func(e *extra) {
+		e.token = c.ID
+		if c.Info != nil {
+			e.info = c.Info
+		}
+	})
+}
+
+// connected notes that the connect command has been answered; connectedAt tells when,
+// in Unix seconds, to a connectUnit.
+func (n *Node) connected(s *session) {
+	s.set(mark(time.Since(n.started)/connectUnit)<<markBits | markConnected)
+}
+
+func (n *Node) connectedAt(s *session) int64 {
+	return n.started.Add(time.Duration(s.marks.Load()>>markBits) * connectUnit).Unix()
 }
 
 // change runs f on the session's extra, which it makes if need be.

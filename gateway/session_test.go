@@ -220,6 +220,46 @@ func TestServerSide(t *testing.T) {
 	r3.ends(3500)
 }
 
+// Who has a token issued after the time of an invalidation keeps its connection, with
+// an id in the token or without.
+func TestInvalidatedTokens(t *testing.T) {
+	n := start(t, nil)
+	now := time.Now()
+	_, err := n.InvalidateUserTokens(context.Background(), &InvalidateUserTokensRequest{User: "ann", IssuedBefore: now.Add(-time.Minute).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := n.connected("ann")
+	named := n.dial("")
+	tok, err := auth.SignConnect(secret, auth.Connect{User: "ann", ID: "t"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named.ok(`{"connect":{"token":"` + tok + `"}}`)
+	invalidate := func(before time.Time) {
+		t.Helper()
+		if _, err := n.InvalidateUserTokens(context.Background(), &InvalidateUserTokensRequest{User: "ann", IssuedBefore: before.Unix()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	invalidate(now.Add(-time.Second))
+	for _, r := range []*raw{plain, named} {
+		r.ok(`{"subscribe":{"channel":"still"}}`)
+	}
+	all, err := n.Connections(context.Background(), &ConnectionsRequest{User: "ann"})
+	if err != nil || len(all.Connections) != 2 {
+		t.Fatal(all, err)
+	}
+	for _, c := range all.Connections {
+		if d := now.Unix() - c.ConnectedAt; d < -20 || d > 20 {
+			t.Errorf("connected %d s ago", d)
+		}
+	}
+	invalidate(now.Add(time.Minute))
+	plain.ends(3500)
+	named.ends(3500)
+}
+
 func TestDelta(t *testing.T) {
 	n := start(t, nil)
 	r := n.connected("")

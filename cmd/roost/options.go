@@ -70,12 +70,11 @@ func newNode(options gateway.Options, keys auth.Options, log *slog.Logger) (*gat
 
 // newLogger writes to w what the configuration wants to see.
 func newLogger(c *config.Config, w io.Writer) (*slog.Logger, error) {
-	o := &slog.HandlerOptions{Level: new(slog.LevelVar)}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return nil, fmt.Errorf("--log-level: %w", err)
 	}
-	o.Level = level
+	o := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, o)), nil
 	}
