@@ -56,7 +56,6 @@ type extra struct {
 	admitted *auth.Connect // token checked before the upgrade
 	info     []byte        // of the connection, shown to others
 	token    string        // jti of the connection's token
-	issuedAt int64
 	channels map[*hub.Channel]*channelExtra
 }
 

@@ -8,22 +8,23 @@ import (
 	"roost/poller"
 )
 
-// Channel is a channel that has subscribers on this node.
+// Channel is a channel that has subscribers on this node. There may be as many as there
+// are clients: its size, and that of list, is all that one costs here but for its name.
 type Channel struct {
 	// Static.
-	hub      *Hub
-	name     string
-	id       int64
-	followed sync.Once
+	hub  *Hub
+	name string
+	id   int64
 
-	refs  int32        // guarded by the lock of the hub's shard
-	wants atomic.Int32 // members that are told of joins and leaves
+	followed atomic.Bool  // set under the shard's following
+	refs     int32        // guarded by the shard's mu
+	wants    atomic.Int32 // members that are told of joins and leaves
 
 	// Guarded by mu.
 	mu    sync.Mutex
 	at    place
 	last  *[]byte // data of the latest publication where deltas may be wanted
-	lists []*list // one for each loop with members
+	first *list   // there is one for each loop with members
 }
 
 // place is a position; the zero place is unknown.
@@ -47,9 +48,11 @@ func (c *Channel) Position() (offset uint64, epoch string, known bool) {
 	return c.at.offset, c.at.epoch, c.at.known()
 }
 
-// list is the members of a channel on one loop. Only that loop's goroutine uses it.
+// list is the members of a channel on one loop. Only that loop's goroutine uses it, but
+// for next, which the channel's mu guards.
 type list struct {
 	ch      *Channel
+	next    *list // of another loop
 	loop    *poller.Loop
 	members []member
 
@@ -86,7 +89,7 @@ type member struct {
 func (c *Channel) on(l *poller.Loop, create bool) *list {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, x := range c.lists {
+	for x := c.first; x != nil; x = x.next {
 		if x.loop == l {
 			return x
 		}
@@ -94,12 +97,8 @@ func (c *Channel) on(l *poller.Loop, create bool) *list {
 	if !create {
 		return nil
 	}
-	x := &list{ch: c, loop: l, at: c.at}
-	if c.lists == nil {
-		c.lists = make([]*list, 0, 1)
-	}
-	c.lists = append(c.lists, x)
-	return x
+	c.first = &list{ch: c, next: c.first, loop: l, at: c.at}
+	return c.first
 }
 
 // tidy gives up what is not needed any more, the list itself if it is empty.
@@ -116,14 +115,11 @@ func (x *list) tidy() {
 	c := x.ch
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i, y := range c.lists {
-		if y == x {
-			c.lists = append(c.lists[:i], c.lists[i+1:]...)
-			break
+	for at := &c.first; *at != nil; at = &(*at).next {
+		if *at == x {
+			*at = x.next
+			return
 		}
-	}
-	if len(c.lists) == 0 {
-		c.lists = nil
 	}
 }
 

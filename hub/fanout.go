@@ -44,7 +44,7 @@ func (h *Hub) Publish(c *Channel, offset uint64, epoch string, keep []byte, fram
 	if keep != nil {
 		c.last = &keep
 	}
-	if len(c.lists) == 0 {
+	if c.first == nil {
 		return Nobody
 	}
 	c.post(frame(before))
@@ -54,7 +54,7 @@ func (h *Hub) Publish(c *Channel, offset uint64, epoch string, keep []byte, fram
 // post gives f to each loop with members; under mu, so that the order is the same on
 // all of them.
 func (c *Channel) post(f *Frame) {
-	for _, x := range c.lists {
+	for x := c.first; x != nil; x = x.next {
 		x.loop.Post(func() { x.deliver(f) })
 	}
 }
@@ -75,7 +75,7 @@ func (h *Hub) Reset(c *Channel) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at, c.last = place{}, nil
-	for _, x := range c.lists {
+	for x := c.first; x != nil; x = x.next {
 		x.loop.Post(x.lost)
 	}
 }

@@ -47,11 +47,15 @@ type Hub struct {
 type shard struct {
 	mu       sync.Mutex
 	channels map[string]*Channel
+
+	following sync.Mutex // held while the broker is told; one for each channel would be memory
 }
 
+// userShard finds the clients by the hash of their user, which takes less than the name
+// would. Should two users ever share one, they share a list of clients, and count as one.
 type userShard struct {
 	mu    sync.Mutex
-	first map[string]*Client
+	first map[uint64]*Client
 }
 
 // New makes an empty hub.
@@ -59,17 +63,18 @@ func New(opts Options) *Hub {
 	h := &Hub{opts: opts, seed: maphash.MakeSeed()}
 	for i := range h.shards {
 		h.shards[i].channels = make(map[string]*Channel)
-		h.users[i].first = make(map[string]*Client)
+		h.users[i].first = make(map[uint64]*Client)
 	}
 	return h
 }
 
-func (h *Hub) shard(name string) int { return int(maphash.String(h.seed, name) % shardCount) }
+func (h *Hub) hash(name string) uint64  { return maphash.String(h.seed, name) }
+func (h *Hub) shard(name string) *shard { return &h.shards[h.hash(name)%shardCount] }
 
 // Acquire returns the channel and counts one more who needs it; Release takes that
 // back. It may block while the broker begins to follow the channel.
 func (h *Hub) Acquire(name string) *Channel {
-	sh := &h.shards[h.shard(name)]
+	sh := h.shard(name)
 	sh.mu.Lock()
 	c := sh.channels[name]
 	if c == nil {
@@ -80,13 +85,25 @@ func (h *Hub) Acquire(name string) *Channel {
 	}
 	c.refs++
 	sh.mu.Unlock()
-	c.followed.Do(func() { h.opts.Follow(c.name) })
+	if !c.followed.Load() {
+		h.follow(sh, c)
+	}
 	return c
+}
+
+// follow returns when somebody has told the broker of c.
+func (h *Hub) follow(sh *shard, c *Channel) {
+	sh.following.Lock()
+	defer sh.following.Unlock()
+	if !c.followed.Load() {
+		h.opts.Follow(c.name)
+		c.followed.Store(true)
+	}
 }
 
 // Release gives up what Acquire counted. Any goroutine.
 func (h *Hub) Release(c *Channel) {
-	sh := &h.shards[h.shard(c.name)]
+	sh := h.shard(c.name)
 	sh.mu.Lock()
 	c.refs--
 	last := c.refs == 0
@@ -102,7 +119,7 @@ func (h *Hub) Release(c *Channel) {
 
 // Channel returns the channel if it has subscribers here.
 func (h *Hub) Channel(name string) *Channel {
-	sh := &h.shards[h.shard(name)]
+	sh := h.shard(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return sh.channels[name]
@@ -138,13 +155,14 @@ func (h *Hub) Add(cl *Client) {
 	if cl.User == "" {
 		return
 	}
-	sh := &h.users[h.shard(cl.User)]
+	user := h.hash(cl.User)
+	sh := &h.users[user%shardCount]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	first := sh.first[cl.User]
+	first := sh.first[user]
 	if first == nil {
 		h.Users.Add(1)
-		sh.first[cl.User] = cl
+		sh.first[user] = cl
 		return
 	}
 	cl.next, cl.prev = first.next, first
@@ -159,19 +177,20 @@ func (h *Hub) Remove(cl *Client) {
 	if cl.User == "" {
 		return
 	}
-	sh := &h.users[h.shard(cl.User)]
+	user := h.hash(cl.User)
+	sh := &h.users[user%shardCount]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	switch {
 	case cl.prev != nil:
 		cl.prev.next = cl.next
-	case sh.first[cl.User] != cl:
+	case sh.first[user] != cl:
 		return // was never added
 	case cl.next == nil:
-		delete(sh.first, cl.User)
+		delete(sh.first, user)
 		h.Users.Add(-1)
 	default:
-		sh.first[cl.next.User] = cl.next // the same name, kept alive by its own string
+		sh.first[user] = cl.next
 	}
 	if cl.next != nil {
 		cl.next.prev = cl.prev
@@ -184,12 +203,15 @@ func (h *Hub) ByUser(user string) []*Client {
 	if user == "" {
 		return nil
 	}
-	sh := &h.users[h.shard(user)]
+	hash := h.hash(user)
+	sh := &h.users[hash%shardCount]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	var all []*Client
-	for cl := sh.first[user]; cl != nil; cl = cl.next {
-		all = append(all, cl)
+	for cl := sh.first[hash]; cl != nil; cl = cl.next {
+		if cl.User == user {
+			all = append(all, cl)
+		}
 	}
 	return all
 }

@@ -6,7 +6,10 @@ import "sync"
 // on this node, and returns when all have been seen. Any goroutine but a loop's.
 func (c *Channel) Members(f func(cl *Client, flags Flags)) {
 	c.mu.Lock()
-	lists := append([]*list(nil), c.lists...)
+	var lists []*list
+	for x := c.first; x != nil; x = x.next {
+		lists = append(lists, x)
+	}
 	c.mu.Unlock()
 	for _, x := range lists {
 		var wg sync.WaitGroup
@@ -27,7 +30,7 @@ func (c *Channel) Members(f func(cl *Client, flags Flags)) {
 
 // Len returns the number of subscribers on this node, those about to come included.
 func (c *Channel) Len() int {
-	sh := &c.hub.shards[c.hub.shard(c.name)]
+	sh := c.hub.shard(c.name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return int(c.refs)
