@@ -72,7 +72,7 @@ func (b *Broker) loadEra(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.readEra(ctx); err != nil {
+	if err := b.insist(ctx, func() error { return b.readEra(ctx) }); err != nil {
 		return err
 	}
 	if b.server != nil {

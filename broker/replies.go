@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -66,12 +67,22 @@ type item struct {
 	data    []byte
 }
 
+// readTries bounds how often read asks a cluster that has nobody to answer, about half
+// a second in all: the servers of a stream begin to answer reads a moment after it has
+// been made, or after they have come back.
+const readTries = 8
+
 // read returns all messages of a subject, which may have wildcards, from a sequence
 // on, in their order.
 func (b *Broker) read(ctx context.Context, at place, from uint64) ([]item, error) {
 	var all []item
-	for {
+	for try := 1; ; {
 		part, more, err := b.readBatch(ctx, at, max(from, 1))
+		if errors.Is(err, nats.ErrNoResponders) && b.server == nil && try < readTries {
+			pause(ctx, try)
+			try++
+			continue
+		}
 		all = append(all, part...)
 		if err != nil || !more || len(part) == 0 {
 			return all, err
