@@ -44,6 +44,7 @@ type Node struct {
 	seen    lastSeen
 	counts  counts
 	rates   publishRates
+	behind  catchUps
 	ended   chan struct{}
 	end     sync.Once
 	closing atomic.Bool

@@ -51,7 +51,7 @@ func (e *events) Publication(name string, p *broker.Publication) {
 		return
 	}
 	if n.deliver(ch, p) == hub.Gap {
-		go n.catchUp(ch)
+		n.catchUp(ch)
 	}
 }
 
@@ -96,41 +96,6 @@ func (e *events) JoinLeave(name string, join bool, info []byte) {
 		p.Leave = &protocol.Leave{Info: i}
 	}
 	n.hub.Tell(ch, &hub.Frame{Frame: client.NewPushFrame(p, ch.ID())})
-}
-
-// Gap implements broker.Handler.
-func (e *events) Gap(name string) {
-	n := (*Node)(e)
-	if ch := n.hub.Channel(name); ch != nil {
-		go n.catchUp(ch)
-	}
-}
-
-// catchUp delivers what a channel has missed, or gives its continuity up.
-func (n *Node) catchUp(ch *hub.Channel) {
-	offset, epoch, known := ch.Position()
-	if !known {
-		return // nobody has been told a position
-	}
-	ns, _ := n.opts.Channels.of(ch.Name())
-	if ns == nil {
-		return
-	}
-	ctx, cancel := n.timeout()
-	defer cancel()
-	since := &broker.Position{Offset: offset, Epoch: epoch}
-	pubs, top, err := n.broker.History(ctx, ch.Name(), broker.HistoryQuery{Since: since, Limit: -1, Size: ns.HistorySize, TTL: ns.HistoryTTL})
-	if err == nil && top.Epoch == epoch && (len(pubs) == 0 && top.Offset == offset || len(pubs) > 0 && pubs[0].Offset == offset+1) {
-		for _, p := range pubs {
-			if n.deliver(ch, p) == hub.Gap {
-				break // another Gap will be told of what came meanwhile
-			}
-		}
-		return
-	}
-	n.counts.gaps.Add(1)
-	n.opts.Logger.Warn("publications were missed and cannot be recovered: subscribers start over", "channel", ch.Name(), "had", offset, "top", top.Offset, "error", err)
-	n.hub.Reset(ch)
 }
 
 // Notice implements broker.Handler.

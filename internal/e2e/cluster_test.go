@@ -4,61 +4,19 @@ package e2e
 
 import (
 	"fmt"
-	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
-
-	"roost/internal/proctest"
 )
 
-// natsServer is a NATS server in a process of its own, so that it can be killed.
-type natsServer struct {
-	*proctest.Process
-	data, port, url string
-}
-
-func startNATS(t testing.TB) *natsServer {
-	t.Helper()
-	n := &natsServer{data: t.TempDir(), port: "-1"}
-	n.start(t)
-	return n
-}
-
-// start runs the server, at first or once more on the same data.
-func (n *natsServer) start(t testing.TB) {
-	t.Helper()
-	path, err := natsBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := proctest.Start(exec.Command(path, "-js", "-a", loopback, "-p", n.port, "-sd", n.data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Kill)
-	n.Process = p
-	eventually(t, func() error {
-		log := p.Log.String()
-		_, at, listens := strings.Cut(log, "client connections on "+loopback+":")
-		if !listens || !strings.Contains(at, "Server is ready") {
-			return fmt.Errorf("NATS is not ready: %s", tail(log, 2000))
-		}
-		n.port, _, _ = strings.Cut(at, "\n")
-		return nil
-	})
-	n.url = "nats://" + loopback + ":" + n.port
-}
-
-// startCluster runs three gateways on one NATS server.
-func startCluster(t testing.TB) (*natsServer, []*gateway) {
+// startCluster runs three gateways on a cluster of three NATS servers.
+func startCluster(t testing.TB) (natsCluster, []*gateway) {
 	t.Helper()
 	n := startNATS(t)
 	var gateways []*gateway
-	for range 3 {
-		gateways = append(gateways, start(t, configuration, "--nats", n.url))
+	for range n {
+		gateways = append(gateways, start(t, configuration, "--nats", n.urls(), "--nats-replicas", "3"))
 	}
 	eventually(t, func() error {
 		for i, g := range gateways {
@@ -235,7 +193,7 @@ func TestKilledNode(t *testing.T) {
 	}
 }
 
-// NATS is killed and comes back: no client is disconnected, and nothing that was
+// All of NATS is killed and comes back: no client is disconnected, and nothing that was
 // acknowledged is lost.
 func TestNATSAway(t *testing.T) {
 	t.Parallel()
@@ -253,7 +211,7 @@ func TestNATSAway(t *testing.T) {
 	s := newStorm(t, 1500, gateways...)
 	s.keys = true
 	s.run(size(t, "CLIENTS", 12), size(t, "CHANNELS_EACH", 4), func() {
-		n.Kill()
+		n.kill()
 		time.Sleep(away)
 		for _, c := range clients {
 			if c.State() != centrifuge.StateConnected {

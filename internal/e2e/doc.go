@@ -1,5 +1,5 @@
 // Package e2e tests the built binaries with real clients: the Go SDK in both encodings,
-// raw clients that send what no SDK would, several gateways on one NATS server, and
+// raw clients that send what no SDK would, several gateways on a cluster of NATS servers, and
 // processes that are killed. There is no code here but tests.
 //
 // The runs at random are small unless the environment asks for more:

@@ -1,0 +1,95 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"roost/internal/proctest"
+)
+
+// natsServer is a NATS server in a process of its own, so that it can be killed.
+type natsServer struct {
+	*proctest.Process
+	args []string
+	url  string
+}
+
+// natsCluster is three of them that keep copies for each other.
+type natsCluster [3]*natsServer
+
+func startNATS(t testing.TB) (c natsCluster) {
+	t.Helper()
+	// They must know each other's addresses from the start.
+	ports := freePorts(t, 2*len(c))
+	var routes []string
+	for _, port := range ports[len(c):] {
+		routes = append(routes, "nats://"+loopback+":"+port)
+	}
+	for i := range c {
+		c[i] = &natsServer{url: "nats://" + loopback + ":" + ports[i], args: []string{
+			"-js", "-sd", t.TempDir(), "-n", "s" + strconv.Itoa(i), "-a", loopback, "-p", ports[i],
+			"-cluster_name", "tests", "-cluster", routes[i], "-routes", strings.Join(routes, ","),
+		}}
+	}
+	c.start(t)
+	return c
+}
+
+// freePorts are taken by nobody when it returns.
+func freePorts(t testing.TB, n int) (ports []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", loopback+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // all at the end, or one port comes twice
+		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	}
+	return ports
+}
+
+// start runs the servers, at first or once more on the same data.
+func (c *natsCluster) start(t testing.TB) {
+	t.Helper()
+	path, err := natsBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c {
+		p, err := proctest.Start(exec.Command(path, n.args...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Kill)
+		n.Process = p
+	}
+	eventually(t, func() error {
+		for _, n := range c {
+			if log := n.Log.String(); strings.Contains(log, "JetStream cluster new metadata leader") {
+				return nil
+			}
+		}
+		return fmt.Errorf("NATS has no leader: %s", tail(c[0].Log.String(), 2000))
+	})
+}
+
+func (c *natsCluster) kill() {
+	for _, n := range c {
+		n.Kill()
+	}
+}
+
+func (c *natsCluster) urls() string {
+	var all []string
+	for _, n := range c {
+		all = append(all, n.url)
+	}
+	return strings.Join(all, ",")
+}
