@@ -55,7 +55,7 @@ func (n *Node) reason(err error) *client.Error {
 	switch {
 	case errors.As(err, &ce):
 		return ce
-	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 	default:
 		n.opts.Logger.Error("a command failed", "error", err)
 	}
@@ -86,9 +86,9 @@ func (n *Node) dispatch(ctx context.Context, out *replies, cmd *protocol.Command
 	case cmd.Ping != nil:
 		r.Ping = &protocol.PingResult{}
 	case cmd.Rpc != nil:
-		return client.ErrMethodNotFound // no backend is attached
+		return n.rpcCommand(s, cmd.Id, cmd.Rpc)
 	case cmd.Send != nil:
-		return &client.DisconnectNotAvailable
+		return n.sendCommand(s, cmd.Send)
 	case cmd.Refresh != nil:
 		r.Refresh, err = n.refreshCommand(ctx, s, cmd.Refresh.Token)
 	case cmd.SubRefresh != nil:

@@ -194,6 +194,7 @@ type message struct {
 	}
 	Subscribe *subscribed
 	Publish   *json.RawMessage
+	RPC       *struct{ Data json.RawMessage }
 	Presence  *struct{ Presence map[string]info }
 	History   *struct {
 		Publications []pub

@@ -45,6 +45,9 @@ type Node struct {
 	counts  counts
 	rates   publishRates
 	behind  catchUps
+	calls   chan struct{}   // holds one for each call of a handler that is under way
+	life    context.Context // ends with Shutdown
+	kill    context.CancelFunc
 	ended   chan struct{}
 	end     sync.Once
 	closing atomic.Bool
@@ -63,6 +66,7 @@ func (o *Options) validate() error {
 		{&o.PongTimeout, "pong-timeout", 8 * time.Second},
 		{&o.StaleTimeout, "stale-timeout", 10 * time.Second},
 		{&o.ExpiryGrace, "expiry-grace", 25 * time.Second},
+		{&o.CallTimeout, "call-timeout", 10 * time.Second},
 	} {
 		*d.v = cmp.Or(*d.v, d.std)
 		if *d.v < 0 {
@@ -77,12 +81,14 @@ func (o *Options) validate() error {
 	o.MaxMessage = cmp.Or(o.MaxMessage, 64<<10)
 	o.QueueLimit = cmp.Or(o.QueueLimit, 1<<20)
 	o.RecoveryLimit = cmp.Or(o.RecoveryLimit, 300)
+	o.MaxCalls = cmp.Or(o.MaxCalls, 1024)
 	for _, l := range []struct {
 		name string
 		v    int64
 	}{
 		{"max-channels", int64(o.MaxChannels)}, {"max-channel-length", int64(o.MaxChannelLength)}, {"max-message", o.MaxMessage},
 		{"queue-limit", int64(o.QueueLimit)}, {"recovery-limit", int64(o.RecoveryLimit)}, {"user-connections", int64(o.UserConnections)},
+		{"max-calls", int64(o.MaxCalls)},
 	} {
 		if l.v < 0 {
 			return fmt.Errorf("gateway: %s is %d, must be 0 (its default) or more", l.name, l.v)
@@ -103,7 +109,8 @@ func New(opts Options) (*Node, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{opts: opts, started: time.Now(), ended: make(chan struct{})}
+	n := &Node{opts: opts, started: time.Now(), calls: make(chan struct{}, opts.MaxCalls), ended: make(chan struct{})}
+	n.life, n.kill = context.WithCancel(context.Background())
 	n.ids = newIDs()
 	for enc := range n.pings {
 		n.pings[enc] = ws.NewPrepared(client.Encoding(enc).Opcode(), client.Ping[enc])
@@ -155,6 +162,7 @@ func (n *Node) Shutdown(context.Context) error {
 	n.closing.Store(true)
 	var err error
 	n.end.Do(func() {
+		n.kill()
 		close(n.ended)
 		err = n.broker.Close()
 	})

@@ -46,5 +46,12 @@ type Options struct {
 	// UserConnections is how many connections a user may have on this node; 0 is no limit.
 	UserConnections int
 
+	Handlers Handlers
+	// MaxCalls of Handlers may be under way on this node; what comes then is refused
+	// with error 111. Default: 1024.
+	MaxCalls int
+	// CallTimeout is the time one has. Default: 10 s.
+	CallTimeout time.Duration
+
 	Logger *slog.Logger
 }

@@ -236,9 +236,19 @@ func (n *Node) Info(ctx context.Context, _ *InfoRequest) (*InfoResult, error) {
 	return res, n.failed(err)
 }
 
-// RPC has no backend to ask.
-func (n *Node) RPC(context.Context, *RPCRequest) (*RPCResult, error) {
-	return nil, client.ErrMethodNotFound
+// RPC asks the handler of the clients' rpc commands; its event has the transport "api"
+// and no client.
+func (n *Node) RPC(ctx context.Context, r *RPCRequest) (*RPCResult, error) {
+	if n.opts.Handlers.RPC == nil {
+		return nil, client.ErrMethodNotFound
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.opts.CallTimeout)
+	defer cancel()
+	data, err := n.opts.Handlers.RPC(ctx, RPCEvent{Peer: Peer{Transport: "api", Protocol: "json", Encoding: "json"}, Method: r.Method, Data: r.Params})
+	if err != nil {
+		return nil, n.failed(err)
+	}
+	return &RPCResult{Data: data}, nil
 }
 
 // Connections lists the connections of a user, or all.

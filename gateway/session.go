@@ -56,6 +56,8 @@ type extra struct {
 	admitted *auth.Connect // token checked before the upgrade
 	info     []byte        // of the connection, shown to others
 	token    string        // jti of the connection's token
+	meta     []byte        // of the connection's token, for handlers
+	calls    int           // of handlers, under way
 	channels map[*hub.Channel]*channelExtra
 }
 
@@ -84,13 +86,16 @@ func (s *session) encoding() client.Encoding {
 // setToken notes which token the connection goes by.
 func (s *session) setToken(c auth.Connect) {
 	s.issuedAt.Store(uint32(min(max(c.IssuedAt, 0), math.MaxUint32)))
-	if c.ID == "" && c.Info == nil && s.look().token == "" {
+	if c.ID == "" && c.Info == nil && c.Meta == nil && s.look().token == "" {
 		return // as for most, who need no extra for that
 	}
 	s.change(func(e *extra) {
 		e.token = c.ID
 		if c.Info != nil {
 			e.info = c.Info
+		}
+		if c.Meta != nil {
+			e.meta = c.Meta
 		}
 	})
 }
@@ -113,6 +118,15 @@ func (s *session) change(f func(*extra)) {
 		s.extra = new(extra)
 	}
 	f(s.extra)
+}
+
+// tidy gives up the session's extra if nothing is in it.
+func (s *session) tidy() {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if e := s.extra; e != nil && e.admitted == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && len(e.channels) == 0 {
+		s.extra = nil
+	}
 }
 
 // look returns a copy of the session's extra.

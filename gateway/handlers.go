@@ -1,0 +1,47 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Handlers are the application's part in what clients do: Go functions of a program
+// that embeds the gateway, or package backend, which asks a backend over HTTP or NATS.
+//
+// Each call runs on a goroutine of its own, of which there are at most
+// Options.MaxCalls, and may block until its context ends (Options.CallTimeout). An
+// error that is a *client.Error or a *client.Disconnect is what the client gets;
+// context.DeadlineExceeded and any other become error 100, and the latter are logged.
+// A nil function is a command that is not available.
+type Handlers struct {
+	// RPC answers a client's rpc command with JSON, or with any bytes for clients
+	// whose encoding is Protobuf.
+	RPC func(context.Context, RPCEvent) (data []byte, err error)
+	// Message takes a client's send command, which has no answer; only a
+	// *client.Disconnect reaches the client.
+	Message func(context.Context, MessageEvent) error
+}
+
+// Peer is the client an event comes from.
+type Peer struct {
+	Client    string `json:"client"`
+	Transport string `json:"transport"` // websocket
+	Protocol  string `json:"protocol"`  // json or protobuf
+	Encoding  string `json:"encoding"`  // of data: json or binary
+	User      string `json:"user,omitempty"`
+	// Meta is what the connection's token says for backends only.
+	Meta json.RawMessage `json:"meta,omitempty"`
+}
+
+// RPCEvent is an rpc command.
+type RPCEvent struct {
+	Peer
+	Method string
+	Data   []byte
+}
+
+// MessageEvent is a send command.
+type MessageEvent struct {
+	Peer
+	Data []byte
+}
