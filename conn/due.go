@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -144,7 +145,7 @@ func (h *loop) look(c *Conn) uint32 {
 	case silent < t.ping+t.pong: // something else was due
 		return t.ping + t.pong - silent
 	}
-	c.fail(ReasonNoPong, "no answer to a ping")
+	c.end(ReasonNoPong, cmp.Or(h.server.routes[c.route].NoPong, reasons[ReasonNoPong].code), "no answer to a ping")
 	return 0
 }
 

@@ -98,6 +98,8 @@ type Route struct {
 	// and, downwards, with HardLimit SoftLimit.
 	MaxMessage int64
 	HardLimit  int
+	// NoPong is what a client is told that did not answer a ping; 0 is 1008.
+	NoPong ws.CloseCode
 
 	// Static after New.
 	id         uint8

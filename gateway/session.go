@@ -186,6 +186,7 @@ func (n *Node) newRoute() *conn.Route {
 		FirstBeat:  n.opts.StaleTimeout,
 		MaxMessage: n.opts.MaxMessage,
 		HardLimit:  n.opts.QueueLimit,
+		NoPong:     ws.CloseCode(client.DisconnectNoPong.Code),
 	}
 	if n.opts.UpgradeAuth {
 		rt.Admit = n.admit

@@ -75,8 +75,8 @@ func TestNativePings(t *testing.T) {
 			}
 			if !answers {
 				_, err = r.readFrame() // passes over pings
-				if c, ok := err.(*closed); !ok || c.code != 1008 {
-					t.Errorf("without pongs: %v, want 1008", err)
+				if c, ok := err.(*closed); !ok || c.code != 3012 {
+					t.Errorf("without pongs: %v, want 3012", err)
 				}
 				return
 			}
