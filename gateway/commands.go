@@ -72,7 +72,7 @@ func (n *Node) dispatch(ctx context.Context, out *replies, cmd *protocol.Command
 	case cmd.Unsubscribe != nil:
 		r.Unsubscribe = &protocol.UnsubscribeResult{}
 		if cmd.Unsubscribe.Channel == "" {
-			return client.ErrBadRequest
+			return client.BadRequest("channel is missing")
 		}
 		n.unsubscribe(s, cmd.Unsubscribe.Channel, nil)
 	case cmd.Publish != nil:
@@ -103,7 +103,7 @@ func (n *Node) publishCommand(ctx context.Context, s *session, r *protocol.Publi
 		return nil, err
 	}
 	if len(r.Data) == 0 {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("data is missing")
 	}
 	if ns.PublishRate > 0 && !n.mayPublish(s, r.Channel, ns.PublishRate) {
 		return nil, client.ErrTooManyRequests

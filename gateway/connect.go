@@ -202,7 +202,7 @@ func (n *Node) personal(user string) string {
 // refreshCommand prolongs a connection by a fresh token.
 func (n *Node) refreshCommand(ctx context.Context, s *session, token string) (*protocol.RefreshResult, error) {
 	if token == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("token is missing")
 	}
 	c, err := n.verify(ctx, token)
 	if err != nil {

@@ -268,12 +268,14 @@ func (r *raw) ok(cmd string) message {
 }
 
 // fails is a command that must be answered an error.
-func (r *raw) fails(cmd string, code uint32) {
+func (r *raw) fails(cmd string, code uint32) (text string) {
 	r.t.Helper()
 	m, _ := r.command(cmd)
 	if m.Error == nil || m.Error.Code != code {
 		r.t.Errorf("%s: %+v, want error %d", cmd, m.Error, code)
+		return ""
 	}
+	return m.Error.Message
 }
 
 // ends wants the connection to be closed with a code.

@@ -19,15 +19,20 @@ const (
 
 // namespace finds the rules for a channel name, or says why there are none.
 func (n *Node) namespace(ch string) (*Namespace, error) {
-	if ch == "" || len(ch) > n.opts.MaxChannelLength || !utf8.ValidString(ch) {
-		return nil, client.ErrBadRequest
+	switch max := n.opts.MaxChannelLength; {
+	case ch == "":
+		return nil, client.BadRequest("channel is missing")
+	case len(ch) > max:
+		return nil, client.BadRequest("the channel name has %d bytes, at most %d are allowed", len(ch), max)
+	case !utf8.ValidString(ch):
+		return nil, client.BadRequest("the channel name is not UTF-8")
 	}
 	ns, rest := n.opts.Channels.of(ch)
 	if ns == nil {
 		return nil, client.ErrUnknownChannel
 	}
 	if ns.regex != nil && !ns.regex.MatchString(rest) {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("the channel name is not one that its namespace allows")
 	}
 	return ns, nil
 }

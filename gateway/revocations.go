@@ -61,7 +61,7 @@ func until(unix int64) time.Time {
 // BlockUser keeps a user out, and disconnects it.
 func (n *Node) BlockUser(ctx context.Context, r *BlockUserRequest) (*BlockUserResult, error) {
 	if r.User == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("user is missing")
 	}
 	if err := n.revoke(ctx, func(l *revocationList) { l.BlockUser(r.User, until(r.ExpireAt)) }); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (n *Node) BlockUser(ctx context.Context, r *BlockUserRequest) (*BlockUserRe
 // UnblockUser lets a blocked user in again.
 func (n *Node) UnblockUser(ctx context.Context, r *UnblockUserRequest) (*UnblockUserResult, error) {
 	if r.User == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("user is missing")
 	}
 	return &UnblockUserResult{}, n.revoke(ctx, func(l *revocationList) { l.UnblockUser(r.User) })
 }
@@ -81,7 +81,7 @@ func (n *Node) UnblockUser(ctx context.Context, r *UnblockUserRequest) (*Unblock
 // RevokeToken refuses a token by its jti, and ends the connections made with it.
 func (n *Node) RevokeToken(ctx context.Context, r *RevokeTokenRequest) (*RevokeTokenResult, error) {
 	if r.ID == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("id is missing")
 	}
 	if err := n.revoke(ctx, func(l *revocationList) { l.RevokeToken(r.ID, until(r.ExpireAt)) }); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (n *Node) RevokeToken(ctx context.Context, r *RevokeTokenRequest) (*RevokeT
 // connections made with them.
 func (n *Node) InvalidateUserTokens(ctx context.Context, r *InvalidateUserTokensRequest) (*InvalidateUserTokensResult, error) {
 	if r.User == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("user is missing")
 	}
 	before := time.Now()
 	if r.IssuedBefore > 0 {

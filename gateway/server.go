@@ -26,7 +26,7 @@ func (n *Node) failed(err error) error {
 func payload(data, b64 []byte) ([]byte, error) {
 	switch {
 	case len(data) > 0 && len(b64) > 0, len(data) == 0 && len(b64) == 0:
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("either data or b64data must be given")
 	case len(b64) > 0:
 		return b64, nil
 	}
@@ -62,7 +62,7 @@ const broadcastParallel = 32
 // Broadcast publishes the same message to many channels.
 func (n *Node) Broadcast(ctx context.Context, r *BroadcastRequest) (*BroadcastResult, error) {
 	if len(r.Channels) == 0 {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("channels are missing")
 	}
 	res := &BroadcastResult{Responses: make([]PublishResponse, len(r.Channels))}
 	var wg sync.WaitGroup
@@ -88,7 +88,7 @@ func (n *Node) Broadcast(ctx context.Context, r *BroadcastRequest) (*BroadcastRe
 // Subscribe subscribes a user's clients to a channel.
 func (n *Node) Subscribe(ctx context.Context, r *SubscribeRequest) (*SubscribeResult, error) {
 	if r.User == "" && r.Client == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("user or client must be given")
 	}
 	if _, err := n.namespace(r.Channel); err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (n *Node) Subscribe(ctx context.Context, r *SubscribeRequest) (*SubscribeRe
 // Unsubscribe ends subscriptions of a user's clients: to one channel, or to all.
 func (n *Node) Unsubscribe(ctx context.Context, r *UnsubscribeRequest) (*UnsubscribeResult, error) {
 	if r.User == "" && r.Client == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("user or client must be given")
 	}
 	return &UnsubscribeResult{}, n.failed(ask(ctx, n, "unsubscribe", r, func(int) {}))
 }
@@ -116,10 +116,10 @@ func (n *Node) Unsubscribe(ctx context.Context, r *UnsubscribeRequest) (*Unsubsc
 // Disconnect closes the connections of a user.
 func (n *Node) Disconnect(ctx context.Context, r *DisconnectRequest) (*DisconnectResult, error) {
 	if r.User == "" && r.Client == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("user or client must be given")
 	}
 	if d := r.Disconnect; d != nil && (d.Code < 3000 || d.Code > 4999 || len(d.Reason) > 123) {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("disconnect has code %d and a reason of %d bytes, allowed are 3000 to 4999 and 123", d.Code, len(d.Reason))
 	}
 	return &DisconnectResult{}, n.failed(ask(ctx, n, "disconnect", r, func(int) {}))
 }
@@ -127,7 +127,7 @@ func (n *Node) Disconnect(ctx context.Context, r *DisconnectRequest) (*Disconnec
 // Refresh prolongs the connections of a user, or lets them expire.
 func (n *Node) Refresh(ctx context.Context, r *RefreshRequest) (*RefreshResult, error) {
 	if r.User == "" && r.Client == "" {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("user or client must be given")
 	}
 	return &RefreshResult{}, n.failed(ask(ctx, n, "refresh", r, func(int) {}))
 }
@@ -218,7 +218,7 @@ func (n *Node) HistoryRemove(ctx context.Context, r *HistoryRemoveRequest) (*His
 // Channels lists the channels that have subscribers.
 func (n *Node) Channels(ctx context.Context, r *ChannelsRequest) (*ChannelsResult, error) {
 	if _, err := path.Match(r.Pattern, ""); err != nil {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("pattern: %v", err)
 	}
 	res := &ChannelsResult{Channels: make(map[string]ChannelInfo)}
 	err := ask(ctx, n, "channels", r.Pattern, func(all map[string]uint32) {
@@ -268,7 +268,7 @@ func (n *Node) Connections(ctx context.Context, r *ConnectionsRequest) (*Connect
 // UserStatus tells who is online, and when the others were last.
 func (n *Node) UserStatus(ctx context.Context, r *UserStatusRequest) (*UserStatusResult, error) {
 	if len(r.Users) == 0 {
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("users are missing")
 	}
 	res := &UserStatusResult{Statuses: make([]UserStatus, len(r.Users))}
 	for i, u := range r.Users {

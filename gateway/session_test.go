@@ -137,7 +137,12 @@ func TestBadInput(t *testing.T) {
 	}
 	r := n.connected("ann")
 	r.fails(`{"subscribe":{"channel":""}}`, 107)
-	r.fails(`{"subscribe":{"channel":"`+strings.Repeat("x", 256)+`"}}`, 107)
+	if e := r.fails(`{"subscribe":{"channel":"`+strings.Repeat("x", 256)+`"}}`, 107); e != "bad request: the channel name has 256 bytes, at most 255 are allowed" {
+		t.Error(e)
+	}
+	if e := r.fails(`{"subscribe":{"channel":"c","tf":{"op":"maybe"}}}`, 107); e != `bad request: filter: op is "maybe", must be "", "and", "or" or "not"` {
+		t.Error(e)
+	}
 	r.fails(`{"subscribe":{"channel":"nowhere:c"}}`, 102)
 	r.fails(`{"subscribe":{"channel":"closed:c"}}`, 103)
 	r.fails(`{"publish":{"channel":"closed:c","data":1}}`, 103)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -121,7 +122,7 @@ func (n *Node) subscribeCommand(ctx context.Context, out *replies, cmd *protocol
 			return client.ErrNotAvailable
 		}
 		if j.filter, err = client.CompileFilter(r.Tf); err != nil {
-			return client.ErrBadRequest
+			return client.BadRequest("%s", strings.TrimPrefix(err.Error(), client.ErrFilter.Error()+": "))
 		}
 		j.flags |= hub.Filtered
 	}
@@ -390,7 +391,7 @@ func (n *Node) subRefreshCommand(ctx context.Context, s *session, r *protocol.Su
 	ch, _, live := s.Subscription(r.Channel)
 	switch {
 	case r.Channel == "" || r.Token == "":
-		return nil, client.ErrBadRequest
+		return nil, client.BadRequest("channel and token must be given")
 	case !live:
 		return nil, client.ErrPermissionDenied
 	}

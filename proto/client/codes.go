@@ -24,6 +24,11 @@ func (e *Error) Proto() *protocol.Error {
 	return &protocol.Error{Code: e.Code, Message: e.Message, Temporary: e.Temporary}
 }
 
+// BadRequest is ErrBadRequest with what was wrong, or what would be right.
+func BadRequest(format string, args ...any) *Error {
+	return &Error{Code: ErrBadRequest.Code, Message: ErrBadRequest.Message + ": " + fmt.Sprintf(format, args...)}
+}
+
 // Errors of the protocol. Applications have 400 to 1999.
 var (
 	ErrInternal              = &Error{100, "internal server error", true}
