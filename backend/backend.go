@@ -123,7 +123,7 @@ func (s *Set) call(ctx context.Context, e *endpoint, q *request, use func(result
 	s.opts.Observe(e.name, q.event.String(), o.String(), time.Since(begun))
 	if o.isFault() {
 		if also, ok := e.quiet.pass(time.Now()); ok {
-			s.opts.Logger.Warn("a backend failed", "backend", e.name, "event", q.event.String(), "outcome", o.String(), "error", err, "not_logged", also)
+			s.opts.Logger.Warn("a backend failed", "backend", e.name, "event", q.event.String(), "outcome", o.String(), "error", clip(err.Error()), "not_logged", also)
 		}
 	}
 	return reply

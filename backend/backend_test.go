@@ -214,6 +214,8 @@ func TestMisbehaviour(t *testing.T) {
 		"disconnect 3000":      {says(`{"disconnect":{"code":3000}}`), "garbage"},
 		"disconnect 5000":      {says(`{"disconnect":{"code":5000}}`), "garbage"},
 		"long reason":          {says(`{"disconnect":{"code":4000,"reason":"` + strings.Repeat("x", 121) + `"}}`), "garbage"},
+		"long code":            {says(`{"error":{"code":` + strings.Repeat("9", 30_000) + `}}`), "garbage"},
+		"long line":            {hijack(t, strings.Repeat("x", 30_000)+"\r\n\r\n"), "broken"},
 		"deep":                 {says(`{"result":` + strings.Repeat("[", 20_000)), "garbage"},
 		"large, length said":   {says(`{"result":{"data":"` + strings.Repeat("x", 1<<16) + `"}}`), "large"},
 		"large, length unsaid": {flood, "large"},
@@ -243,7 +245,7 @@ func TestMisbehaviour(t *testing.T) {
 				t.Errorf("%s, %v", data, err)
 			}
 			counted(t, s, map[string]uint64{"rpc/" + c.outcome: 1})
-			if text := log.String(); !strings.Contains(text, "backend=b event=rpc outcome="+c.outcome+" error=") || strings.Contains(text, "secret") || len(text) > 500 {
+			if text := log.String(); !strings.Contains(text, "backend=b event=rpc outcome="+c.outcome+" error=") || strings.Contains(text, "secret") || len(text) > 600 {
 				t.Errorf("log: %s", text)
 			}
 		})

@@ -26,8 +26,8 @@ type Config struct {
 
 // Endpoint is where a backend is, and how it is asked.
 type Endpoint struct {
-	// URL is http://, https://, or nats:PREFIX, by which an rpc is asked on the NATS
-	// subject PREFIX.METHOD and any other event on PREFIX.
+	// URL is http:// or https://, reached without a proxy, or nats:PREFIX, by which an
+	// rpc is asked on the NATS subject PREFIX.METHOD and any other event on PREFIX.
 	URL string `yaml:"url" json:"url"`
 	// Timeout of a call, with its retries. Default: 1 s.
 	Timeout time.Duration `yaml:"timeout" json:"timeout"`

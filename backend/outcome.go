@@ -75,7 +75,17 @@ func lost(ctx context.Context, o outcome, err error) error {
 	return &fault{o, err}
 }
 
-const logPause = time.Second // between two lines about the same backend
+const (
+	logPause = time.Second // between two lines about the same backend
+	logText  = 300         // bytes of an error's text, which may quote what the backend sent
+)
+
+func clip(text string) string {
+	if len(text) <= logText {
+		return text
+	}
+	return text[:logText] + "…"
+}
 
 // quiet keeps a backend that fails all the time from filling the log.
 type quiet struct {
