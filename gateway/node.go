@@ -66,7 +66,7 @@ func (o *Options) validate() error {
 		{&o.PongTimeout, "pong-timeout", 8 * time.Second},
 		{&o.StaleTimeout, "stale-timeout", 10 * time.Second},
 		{&o.ExpiryGrace, "expiry-grace", 25 * time.Second},
-		{&o.CallTimeout, "call-timeout", 10 * time.Second},
+		{&o.CallTimeout, "call-timeout", DefaultCallTimeout},
 	} {
 		*d.v = cmp.Or(*d.v, d.std)
 		if *d.v < 0 {

@@ -8,6 +8,9 @@ import (
 	"roost/broker"
 )
 
+// DefaultCallTimeout is that of Options.CallTimeout.
+const DefaultCallTimeout = 10 * time.Second
+
 // Options of a Node. The zero value of a field means its default.
 type Options struct {
 	// Name and Version appear in info. Name defaults to the host's.

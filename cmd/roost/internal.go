@@ -33,7 +33,8 @@ func serveInternal(address string, p *process, keys []string, log *slog.Logger) 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
 		collectors.NewGoCollector(),
-		&metrics{p.server, p.node})
+		&metrics{p.server, p.node},
+		p.backends)
 	registerProcess(reg)
 	mux := http.NewServeMux()
 	serverAPI := api.New(api.Options{Node: p.node, Keys: keys, Version: version, Logger: log, Observe: observeAPI(reg)})

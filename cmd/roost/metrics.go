@@ -87,6 +87,10 @@ var (
 	descBrokerTail       = desc("broker_tail_bytes", "Recent publications in memory now, in bytes.")
 	descBrokerUp         = desc("broker_up", "1 while NATS can be reached, else 0.")
 
+	descBackendCalls     = desc("backend_calls", "Calls of backends under way now.", "backend")
+	descBackendWaiting   = desc("backend_calls_waiting", "Calls that wait for their turn now.", "backend")
+	metricBackendSeconds = describe("backend_call_seconds", "How long calls of backends took, by how they ended (histogram).", "backend", "event", "outcome")
+
 	metricAPIRequests = describe("api_requests_total", "Operations of the server API by method and error code, 0 for none; without a method those refused before.", "method", "code")
 	metricAPISeconds  = describe("api_request_seconds", "How long they took (histogram).", "method")
 )

@@ -83,6 +83,7 @@ func refusal(command string, problems []error) error {
 // process is all that runs. What could not be started is nil.
 type process struct {
 	verifier *auth.Verifier
+	backends *backends
 	node     *gateway.Node
 	server   *conn.Server
 	internal *internalServer
@@ -95,9 +96,15 @@ type process struct {
 // start starts everything. What it returns must be stopped also after an error.
 func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	p = &process{}
-	if p.node, p.verifier, err = newNode(s.Gateway(), s.Auth(), log); err != nil {
+	if p.backends, err = newBackends(s.Backends, log); err != nil {
 		return p, err
 	}
+	options := s.Gateway()
+	options.Handlers = p.backends.set.Handlers()
+	if p.node, p.verifier, err = newNode(options, s.Auth(), log); err != nil {
+		return p, err
+	}
+	p.backends.broker = p.node.Broker()
 	o := connOptions(&s.Config, log)
 	o.Routes = []*conn.Route{p.node.Route()}
 	if s.Dev {
@@ -151,6 +158,9 @@ func (p *process) stop(ctx context.Context) (err error) {
 	}
 	if p.node != nil {
 		err = errors.Join(err, p.node.Shutdown(ctx))
+	}
+	if p.backends != nil {
+		p.backends.set.Close()
 	}
 	if p.verifier != nil {
 		p.verifier.Close()

@@ -10,6 +10,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"roost/auth"
+	"roost/backend"
 	"roost/broker"
 	"roost/gateway"
 )
@@ -26,6 +27,7 @@ type Config struct {
 	Engine   `embed:"" group:"Engine"`
 	Logging  `embed:"" group:"Logs"`
 	Channels gateway.Channels `kong:"-"`
+	Backends backend.Config   `kong:"-"`
 
 	Warnings []string `kong:"-"` // what is probably not meant
 
@@ -161,8 +163,13 @@ func (c *Config) Gateway() gateway.Options {
 	if c.Dev && !c.opened {
 		channels.Default = gateway.Open()
 	}
+	calls := gateway.DefaultCallTimeout
+	for _, s := range c.Backends.Backends {
+		calls = max(calls, s.Timeout+time.Second) // the backend's own limit says more
+	}
 	return gateway.Options{
-		Name: c.Name, Channels: channels, Broker: c.Broker(),
+		CallTimeout: calls,
+		Name:        c.Name, Channels: channels, Broker: c.Broker(),
 		AllowAnonymous: c.AllowAnonymous || c.Dev, Insecure: c.Insecure,
 		UpgradeAuth: c.UpgradeAuth, TokenCookie: c.TokenCookie, TokenHeader: c.TokenHeader, TokenQuery: c.TokenQuery,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, StaleTimeout: c.StaleTimeout, ExpiryGrace: c.ExpiryGrace,

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-
-	"roost/gateway"
 )
 
 // load parses a command line with a file, "" for none.
@@ -112,6 +110,11 @@ func TestProblems(t *testing.T) {
 		"bad name of a namespace": {"channels:\n  namespaces:\n    'a b': {}\n", []string{`namespace "a b"`}},
 		"two namespaces": {"channels:\n  namespaces:\n    a: {history-size: 1}\n    b: {recovery-mode: all}\n  personal-namespace: c\n",
 			[]string{`namespace "a": history-size (1)`, `namespace "b": recovery-mode is "all"`}},
+		"in a backend":         {"backends:\n  servers:\n    a:\n      time-out: 1s\n", []string{`4: unknown name "time-out", did you mean "timeout"?`}},
+		"in a rule":            {"backends:\n  rpc:\n    - metod: x\n", []string{`3: unknown name "metod", did you mean "method"?`}},
+		"backend without unit": {"backends: {servers: {a: {url: 'http://x', timeout: 5}}}\n", []string{"1: 5 needs a unit, as in 5s"}},
+		"wrong backends": {"backends:\n  servers:\n    a: {url: 'ftp://x'}\n    b: {url: 'nats:x'}\n  rpc: [{method: '*', backend: c}]\n",
+			[]string{`backends: backend "a": `, `backend "b": nats:x needs --nats`, `backend "c"`}},
 		"personal": {"channels: {personal-namespace: c}\n", []string{`personal-namespace "c"`}},
 		"no key":   {"dev: false\n", []string{"no client could connect", "--hmac-secret-key", "ROOST_HMAC_SECRET_KEY", "--jwks-url", "no place for data", "ROOST_DATA"}},
 		"keys": {"rsa-public-key: a\necdsa-public-key: b\ned25519-public-key: c\njwks-url: ftp://x\n",
@@ -214,11 +217,12 @@ func FuzzFile(f *testing.F) {
 		flags[flag.Name] = flag
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		var channels gateway.Channels
+		var c Config
 		in := file{path: "x", flags: flags, values: map[string]any{}}
-		in.parsed([]byte(text), &channels)
+		in.parsed([]byte(text), &c)
 		if len(in.problems) == 0 {
-			_ = channels.Validate()
+			_ = c.Channels.Validate()
+			_ = c.Backends.Validate()
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"roost/backend"
 	"roost/gateway"
 )
 
@@ -47,13 +48,26 @@ var namespaceHelp = map[string]string{
 	"channel-regex":                 "What the name after the namespace must match as a whole.",
 }
 
+// endpointHelp says what each setting of a backend does.
+var endpointHelp = map[string]string{
+	"url":         "`http://…`, `https://…`, or `nats:PREFIX` for NATS requests on `PREFIX.METHOD`.",
+	"timeout":     "How long a call may take, with its retries; 0s is 1s, at most 1m.",
+	"concurrency": "Calls under way at a time from this node; 0 is 128. Four times as many may wait, others get error 111.",
+	"headers":     "Headers of each HTTP request, such as a shared secret.",
+	"retries":     "How often a call over HTTP is tried again, up to 10: after no connection could be made, and after 502, 503 and 504 if it may be repeated without harm.",
+	"retry-rpc":   "`rpc` may be repeated without harm.",
+	"max-answer":  "Largest answer in bytes; 0 is 1048576.",
+}
+
 // TestPage compares docs/configuration.md with the code. `make docs` writes it.
 func TestPage(t *testing.T) {
 	var text strings.Builder
 	text.WriteString(pageHead)
 	writeFlags(t, &text)
 	text.WriteString(channelsHead)
-	writeNamespace(t, &text)
+	writeOptions[gateway.Namespace](t, &text, namespaceHelp)
+	text.WriteString(backendsHead)
+	writeOptions[backend.Endpoint](t, &text, endpointHelp)
 	if *update {
 		if err := os.WriteFile(page, []byte(text.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -91,8 +105,8 @@ func writeFlags(t *testing.T, text *strings.Builder) {
 	}
 }
 
-func writeNamespace(t *testing.T, text *strings.Builder) {
-	typ := reflect.TypeFor[gateway.Namespace]()
+func writeOptions[T any](t *testing.T, text *strings.Builder, help map[string]string) {
+	typ := reflect.TypeFor[T]()
 	for i := range typ.NumField() {
 		field := typ.Field(i)
 		name := field.Tag.Get("yaml")
@@ -103,13 +117,13 @@ func writeNamespace(t *testing.T, text *strings.Builder) {
 		switch {
 		case field.Type == reflect.TypeFor[time.Duration]():
 			standard = "0s"
-		case field.Type.Kind() == reflect.String:
+		case field.Type.Kind() == reflect.String, field.Type.Kind() == reflect.Map:
 			standard = "–"
 		}
-		if namespaceHelp[name] == "" {
+		if help[name] == "" {
 			t.Errorf("%s has no help", name)
 		}
-		fmt.Fprintf(text, "| `%s` | %s | %s |\n", name, standard, namespaceHelp[name])
+		fmt.Fprintf(text, "| `%s` | %s | %s |\n", name, standard, help[name])
 	}
 }
 
@@ -170,6 +184,33 @@ channel's name before the first ` + "`:`" + ` is its namespace; a channel whose 
 | ` + "`personal-namespace`" + ` | The namespace of that channel. |
 
 The options of a namespace allow nothing by default but subscribing with a token:
+
+| name | default | what it does |
+|---|---|---|
+`
+
+const backendsHead = `
+## Backends
+
+The block ` + "`backends`" + `, or ` + "`ROOST_BACKENDS`" + `, names the servers that answer clients' commands; see
+[backends](backends.md).
+
+    backends:
+      servers:
+        shop:
+          url: http://127.0.0.1:3000/roost
+          headers: {X-Secret: "…"}
+      rpc:
+        - {method: "cart.*", backend: shop}
+      message: shop
+
+| name | what it does |
+|---|---|
+| ` + "`servers`" + ` | The settings of each by a name of yours, 1 to 64 of ` + "`A-Z a-z 0-9 _ . -`" + `. |
+| ` + "`rpc`" + ` | Which of them answers ` + "`rpc`" + `: the first rule whose ` + "`method`" + ` matches, a name, the beginning of names followed by ` + "`*`" + `, or ` + "`*`" + `. |
+| ` + "`message`" + ` | Which takes ` + "`send`" + `; none refuses it. |
+
+The settings of a server:
 
 | name | default | what it does |
 |---|---|---|

@@ -12,15 +12,26 @@ import (
 
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
-
-	"roost/gateway"
 )
 
-// channelsKey is the part of the file that is no flag.
-const channelsKey = "channels"
+// The parts of the file that are no flags.
+const (
+	channelsKey = "channels"
+	backendsKey = "backends"
+)
 
-// BeforeResolve reads the file, if there is one, and the channels of the environment,
-// and gives kong the values of the flags. What is wrong in them is kept for Problems,
+var blockKeys = []string{channelsKey, backendsKey}
+
+// block returns what a part of the file is read into.
+func (c *Config) block(key string) any {
+	if key == channelsKey {
+		return &c.Channels
+	}
+	return &c.Backends
+}
+
+// BeforeResolve reads the file, if there is one, and the blocks of the environment, and
+// gives kong the values of the flags. What is wrong in them is kept for Problems,
 // so that all of it is told at once.
 func (c *Config) BeforeResolve(k *kong.Context) error {
 	if c.read { // kong finds the hook in the command and once more in what it embeds
@@ -35,16 +46,16 @@ func (c *Config) BeforeResolve(k *kong.Context) error {
 	path, _ := k.FlagValue(flags["config"]).(string)
 	if path != "" {
 		f := file{path: path, flags: flags, values: map[string]any{}}
-		f.read(&c.Channels)
-		c.opened = f.channels
+		f.read(c)
 		c.problems = f.problems
 		k.AddResolver(kong.ResolverFunc(f.resolve))
 	}
-	if text, ok := os.LookupEnv(envName(channelsKey)); ok {
-		f := file{path: envName(channelsKey)}
-		f.block(text, &c.Channels)
-		c.opened = f.channels
-		c.problems = append(c.problems, f.problems...)
+	for _, key := range blockKeys {
+		if text, ok := os.LookupEnv(envName(key)); ok {
+			f := file{path: envName(key)}
+			f.block(c, key, text)
+			c.problems = append(c.problems, f.problems...)
+		}
 	}
 	return nil
 }
@@ -52,7 +63,10 @@ func (c *Config) BeforeResolve(k *kong.Context) error {
 // lookAround notes variables of the environment that look like a slip. Others may be
 // there for good reasons: Kubernetes sets some for every service called roost.
 func (c *Config) lookAround(flags map[string]*kong.Flag) {
-	known := []string{envName(channelsKey)}
+	var known []string
+	for _, key := range blockKeys {
+		known = append(known, envName(key))
+	}
 	for _, f := range flags {
 		known = append(known, f.Envs...)
 	}
@@ -73,7 +87,6 @@ type file struct {
 	path     string
 	flags    map[string]*kong.Flag
 	values   map[string]any // for kong, by flag
-	channels bool           // the block is there
 	problems []error
 }
 
@@ -91,16 +104,16 @@ func (f *file) resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, err
 	return f.values[flag.Name], nil
 }
 
-func (f *file) read(channels *gateway.Channels) {
+func (f *file) read(c *Config) {
 	b, err := os.ReadFile(f.path)
 	if err != nil {
 		f.problems = append(f.problems, fmt.Errorf("configuration file: %w", err))
 		return
 	}
-	f.parsed(b, channels)
+	f.parsed(b, c)
 }
 
-func (f *file) parsed(b []byte, channels *gateway.Channels) {
+func (f *file) parsed(b []byte, c *Config) {
 	root, ok := f.parse(b)
 	if !ok {
 		return
@@ -109,21 +122,21 @@ func (f *file) parsed(b []byte, channels *gateway.Channels) {
 	known = slices.DeleteFunc(known, func(name string) bool {
 		return name == "help" || name == "config" || f.flags[name].Tag.Has("env")
 	})
-	known = append(known, channelsKey)
+	known = append(known, blockKeys...)
 	f.eachKey(root, known, func(key string, value *yaml.Node) {
-		if key == channelsKey {
-			f.decode(value, channels)
+		if slices.Contains(blockKeys, key) {
+			f.decode(c, key, value)
 			return
 		}
 		f.flag(f.flags[key], value)
 	})
 }
 
-// block reads channels alone, from the environment. JSON is YAML, too.
-func (f *file) block(text string, channels *gateway.Channels) {
+// block reads one block alone, from the environment. JSON is YAML, too.
+func (f *file) block(c *Config, key, text string) {
 	if root, ok := f.parse([]byte(text)); ok {
-		*channels = gateway.Channels{}
-		f.decode(root, channels)
+		reflect.ValueOf(c.block(key)).Elem().SetZero() // what the file says of it does not hold
+		f.decode(c, key, root)
 	}
 }
 
@@ -200,15 +213,16 @@ func (f *file) flag(flag *kong.Flag, value *yaml.Node) {
 	f.values[flag.Name] = v
 }
 
-// decode reads the block of channels.
-func (f *file) decode(value *yaml.Node, channels *gateway.Channels) {
-	f.channels = true
+// decode reads a block.
+func (f *file) decode(c *Config, key string, value *yaml.Node) {
+	c.opened = c.opened || key == channelsKey
+	block := c.block(key)
 	before := len(f.problems)
-	f.inspect(value, reflect.TypeFor[gateway.Channels]())
+	f.inspect(value, reflect.TypeOf(block).Elem())
 	if len(f.problems) > before {
 		return
 	}
-	if err := value.Decode(channels); err != nil {
+	if err := value.Decode(block); err != nil {
 		var wrong *yaml.TypeError
 		if !errors.As(err, &wrong) {
 			f.problem(value.Line, "%v", err)
@@ -235,6 +249,10 @@ func (f *file) inspect(value *yaml.Node, t reflect.Type) {
 	case t.Kind() == reflect.Map && value.Kind == yaml.MappingNode:
 		for i := 1; i < len(value.Content); i += 2 {
 			f.inspect(value.Content[i], t.Elem())
+		}
+	case t.Kind() == reflect.Slice && value.Kind == yaml.SequenceNode:
+		for _, item := range value.Content {
+			f.inspect(item, t.Elem())
 		}
 	case t.Kind() == reflect.Struct && value.Kind == yaml.MappingNode:
 		fields := map[string]reflect.Type{}

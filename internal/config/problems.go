@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"roost/auth"
@@ -26,7 +27,7 @@ const (
 // Problems returns everything that is wrong with the configuration, each by the name
 // of its flag, without changing anything.
 func (c *Config) Problems() []error {
-	all := slices.Concat(c.problems, c.numbers(), c.clients(), c.storage(), c.channels())
+	all := slices.Concat(c.problems, c.numbers(), c.clients(), c.storage(), c.channels(), c.backends())
 	for _, a := range []struct{ flag, address string }{{"address", c.Address}, {"internal-address", c.InternalAddress}} {
 		if _, err := net.ResolveTCPAddr("tcp", a.address); err != nil {
 			all = append(all, fmt.Errorf("--%s %q: %w", a.flag, a.address, err))
@@ -35,7 +36,7 @@ func (c *Config) Problems() []error {
 	return all
 }
 
-// FileProblems returns what is wrong in the file and in the environment's channels.
+// FileProblems returns what is wrong in the file and in the environment's blocks.
 func (c *Config) FileProblems() []error { return c.problems }
 
 // bound is what a number must keep to.
@@ -158,6 +159,21 @@ func usable(dir string) error {
 		}
 		dir = filepath.Dir(dir)
 	}
+}
+
+// backends tells of those that cannot be asked.
+func (c *Config) backends() (all []error) {
+	if err := c.Backends.Validate(); err != nil {
+		for _, one := range err.(interface{ Unwrap() []error }).Unwrap() {
+			all = append(all, fmt.Errorf("backends: %w", one))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Backends.Backends)) {
+		if url := c.Backends.Backends[name].URL; strings.HasPrefix(url, "nats:") && len(c.NATS) == 0 {
+			all = append(all, fmt.Errorf("backends: backend %q: %s needs --nats: nobody else can reach the embedded NATS", name, url))
+		}
+	}
+	return all
 }
 
 // channels tells of each namespace by itself.
