@@ -99,7 +99,7 @@ const subscriptionTokens = {
       token: await h.token('ann', { channel, exp: seconds() - 60 }),
       getToken: () => h.token('ann', { channel, exp: seconds() + (++asked === 1 ? SOON : 3600) })
     })
-    equal(asked, 1, 'asked at first')
+    equal(asked > 0, true, 'asked for one that has not expired') // and on a slow machine for the next one already
     let interruptions = 0
     subscription.on('subscribing', () => interruptions++)
     await until('a renewal', () => asked === 2)
