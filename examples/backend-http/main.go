@@ -20,7 +20,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -59,7 +59,7 @@ type fault struct {
 func reply(q request) answer {
 	switch {
 	case q.Event == "message":
-		log.Printf("%s (client %s) says %s%s", q.User, q.Client, q.Data, q.B64Data)
+		fmt.Fprintf(os.Stderr, "%s (client %s) says %s%s\n", q.User, q.Client, q.Data, q.B64Data)
 		return answer{Result: &result{}}
 	case q.Method == "echo" && q.B64Data != "":
 		return answer{Result: &result{B64Data: q.B64Data}}
@@ -87,7 +87,7 @@ func handler(secret string) http.HandlerFunc {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(reply(q)); err != nil {
-			log.Print(err)
+			slog.Error("the answer was not sent", "error", err)
 		}
 	}
 }
@@ -97,9 +97,14 @@ func main() {
 	flag.Parse()
 	listener, err := net.Listen("tcp", *address)
 	if err != nil {
-		log.Fatal(err)
+		fail(err)
 	}
 	fmt.Printf("ready address=%s\n", listener.Addr())
 	server := &http.Server{Handler: handler(os.Getenv("SECRET")), ReadHeaderTimeout: 5 * time.Second}
-	log.Fatal(server.Serve(listener))
+	fail(server.Serve(listener))
+}
+
+func fail(err error) {
+	slog.Error("the backend ends", "error", err)
+	os.Exit(1)
 }
