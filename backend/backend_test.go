@@ -230,7 +230,7 @@ func TestMisbehaviour(t *testing.T) {
 			w.(http.Flusher).Flush()
 			stall(w, r)
 		}, "timeout"},
-		"late body of a status": {func(w http.ResponseWriter, r *http.Request) { status(500)(w, r); w.(http.Flusher).Flush(); stall(w, r) }, "status"},
+		"slow body of a status": {func(w http.ResponseWriter, r *http.Request) { status(500)(w, r); w.(http.Flusher).Flush(); stall(w, r) }, "status"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -255,6 +255,34 @@ func TestMisbehaviour(t *testing.T) {
 			t.Errorf("%d redirects were followed", n)
 		}
 	})
+}
+
+// Calls one after another use one connection, whether they fail or not.
+func TestConnectionIsKept(t *testing.T) {
+	var opened atomic.Int64
+	var asked int
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked%2 == 0 {
+			http.Error(w, "no", http.StatusInternalServerError)
+			return
+		}
+		says(`{"result":{}}`)(w, r)
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	s := set(t, Options{Config: one(Endpoint{URL: server.URL, Timeout: time.Minute})})
+	for range 20 {
+		_, _ = s.rpcOf(t.Context(), "m", `1`)
+	}
+	counted(t, s, map[string]uint64{"rpc/ok": 10, "rpc/status": 10})
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d connections were opened", n)
+	}
 }
 
 // flood answers without end or length.

@@ -75,8 +75,10 @@ func checkExample(t *testing.T, cmd *exec.Cmd) {
 		t.Error(err)
 	}
 	proctest.Eventually(t, func() error {
-		if text := p.Log.String(); !strings.Contains(text, "ann (client c1) says") || !strings.Contains(text, "hello") {
-			return errors.New("the message is not in the example's log: " + text)
+		for _, part := range []string{"ann", "c1", "hello"} {
+			if text := p.Log.String(); !strings.Contains(text, part) {
+				return fmt.Errorf("%s is not in the example's log: %s", part, text)
+			}
 		}
 		return nil
 	})

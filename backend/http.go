@@ -17,7 +17,7 @@ import (
 const (
 	idleTimeout   = 90 * time.Second // of a connection to a backend
 	maxHead       = 64 << 10         // bytes of an answer's head
-	drainLimit    = 4 << 10          // bytes read of an answer that is of no use, to keep its connection
+	drainLimit    = 4 << 10          // bytes of an answer that is of no use, which is read to keep its connection
 	jsonMediaType = "application/json"
 )
 
@@ -64,7 +64,9 @@ func (a *httpAsker) ask(ctx context.Context, _ *request, body []byte) ([]byte, e
 	}
 	defer func() { _ = res.Body.Close() }()
 	if err := a.refuse(res); err != nil {
-		_, _ = io.CopyN(io.Discard, res.Body, drainLimit)
+		if res.ContentLength <= drainLimit && res.ContentLength > 0 {
+			_, _ = io.Copy(io.Discard, res.Body)
+		}
 		return nil, err
 	}
 	raw, err := io.ReadAll(io.LimitReader(res.Body, a.limit+1))

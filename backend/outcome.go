@@ -66,8 +66,9 @@ func (f *fault) Unwrap() error { return f.cause }
 
 // lost makes a fault of an error of the transport: o, unless the call's time was over.
 func lost(ctx context.Context, o outcome, err error) error {
+	var late interface{ Timeout() bool } // as net.Error and context.DeadlineExceeded have it
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &late) && late.Timeout():
 		o = outcomeTimeout
 	case ctx.Err() != nil:
 		o = outcomeCanceled
