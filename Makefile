@@ -3,10 +3,10 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-.PHONY: help build run test conformance lint fmt docs vendor fuzz loadtest profile bench million soak clean
+.PHONY: help build run test conformance lint fmt docs vendor fuzz loadtest profile bench million ktls-guest soak clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## static bin/roost and bin/roost-load
 	@scripts/build.sh
@@ -47,6 +47,9 @@ bench: ## roost beside its peers, side by side; writes benchmarks/results (ARGS=
 
 million: ## a million idle connections on one process (minutes; ARGS=--help)
 	@benchmarks/million/run.sh $(ARGS)
+
+ktls-guest: ## tests of kernel TLS in a QEMU guest whose kernel has it (TESTS=, TIMEOUT=)
+	@scripts/ktls-guest.sh
 
 soak: build ## connections that come and go under load (DURATION=10m)
 	@scripts/soak.sh
