@@ -24,8 +24,8 @@ type internalServer struct {
 	http *http.Server
 }
 
-// serveInternal opens the internal address; keys open the server API.
-func serveInternal(address string, p *process, keys []string, log *slog.Logger) (*internalServer, error) {
+// serveInternal opens the internal address; keys open the server API, and the password the admin page, if there is one.
+func serveInternal(address string, p *process, keys []string, password string, log *slog.Logger) (*internalServer, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("internal address %q: %w", address, err)
@@ -37,9 +37,14 @@ func serveInternal(address string, p *process, keys []string, log *slog.Logger) 
 		p.backends)
 	registerProcess(reg)
 	mux := http.NewServeMux()
-	serverAPI := api.New(api.Options{Node: p.node, Keys: keys, Version: version, Logger: log, Observe: observeAPI(reg)})
+	apiOptions := api.Options{Node: p.node, Keys: keys, Version: version, Logger: log, Observe: observeAPI(reg)}
+	serverAPI := api.New(apiOptions)
 	mux.Handle("/api", serverAPI)
 	mux.Handle("/api/", serverAPI)
+	if err := mountAdmin(mux, reg, p, password, apiOptions); err != nil {
+		_ = ln.Close()
+		return nil, err
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { say(w, p.ready()) })

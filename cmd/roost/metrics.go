@@ -93,6 +93,8 @@ var (
 
 	metricAPIRequests = describe("api_requests_total", "Operations of the server API by method and error code, 0 for none; without a method those refused before.", "method", "code")
 	metricAPISeconds  = describe("api_request_seconds", "How long they took (histogram).", "method")
+
+	metricAdminFailures = describe("admin_login_failures_total", "Logins to the admin page refused, for a wrong password or too many of them.")
 )
 
 // Describe implements prometheus.Collector.

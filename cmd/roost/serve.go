@@ -88,9 +88,10 @@ type process struct {
 	server   *conn.Server
 	internal *internalServer
 
-	address   string
-	madeUpKey string // for the server API, where none was given
-	up        atomic.Bool
+	address        string
+	madeUpKey      string // for the server API, where none was given
+	madeUpPassword string // for the admin page, likewise
+	up             atomic.Bool
 }
 
 // start starts everything. What it returns must be stopped also after an error.
@@ -120,7 +121,12 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 		keys = []string{rand.Text()}
 		p.madeUpKey = keys[0]
 	}
-	if p.internal, err = serveInternal(s.InternalAddress, p, keys, log); err != nil {
+	password := s.AdminPassword
+	if s.Dev && password == "" {
+		password = rand.Text()
+		p.madeUpPassword = password
+	}
+	if p.internal, err = serveInternal(s.InternalAddress, p, keys, password, log); err != nil {
 		return p, err
 	}
 	addr, err := p.server.Listen(s.Address)
@@ -138,6 +144,9 @@ func (p *process) readyLine(page bool) string {
 	line := fmt.Sprintf("ready address=%s internal=%s", p.address, p.internal.addr)
 	if p.madeUpKey != "" {
 		line += " api_key=" + p.madeUpKey
+	}
+	if p.madeUpPassword != "" {
+		line += " admin=http://" + p.internal.addr.String() + "/admin/ admin_password=" + p.madeUpPassword
 	}
 	if page {
 		line += " page=http://" + p.address + "/"

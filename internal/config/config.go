@@ -40,6 +40,7 @@ type Config struct {
 type Listen struct {
 	Address         string `help:"Address for clients, host:port." default:"127.0.0.1:8000"`
 	InternalAddress string `help:"Address for the server API, metrics, health and pprof; not for clients." default:"127.0.0.1:8001"`
+	AdminPassword   string `placeholder:"PASSWORD" help:"Password of the page /admin/ on the internal address, 8 bytes or more. Without one there is no page; --dev then makes one up and prints it."`
 	Dev             bool   `help:"For trying: anonymous clients, all channels without a namespace open to them, a page to try it, and /echo, /echo-pool and /broadcast."`
 }
 

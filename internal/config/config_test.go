@@ -120,6 +120,7 @@ func TestProblems(t *testing.T) {
 		"keys": {"rsa-public-key: a\necdsa-public-key: b\ned25519-public-key: c\njwks-url: ftp://x\n",
 			[]string{"RSA public key", "ECDSA public key", "Ed25519 public key", "--jwks-url"}},
 		"empty key":      {"api-key: ['']\n", []string{"--api-key is empty"}},
+		"short password": {"admin-password: sevenup\n", []string{"--admin-password has 7 bytes, must have at least 8"}},
 		"upgrade auth":   {"upgrade-auth: true\n", []string{"--upgrade-auth needs a key"}},
 		"two stores":     {"memory: true\ndata: /\n", []string{"exclude each other"}},
 		"data in a file": {"data: /dev/null/x\n", []string{"--data: "}},

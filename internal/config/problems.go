@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"roost/admin"
 	"roost/auth"
 	"roost/gateway"
 )
@@ -32,6 +33,9 @@ func (c *Config) Problems() []error {
 		if _, err := net.ResolveTCPAddr("tcp", a.address); err != nil {
 			all = append(all, fmt.Errorf("--%s %q: %w", a.flag, a.address, err))
 		}
+	}
+	if n := len(c.AdminPassword); n > 0 && n < admin.MinPassword {
+		all = append(all, fmt.Errorf("--admin-password has %d bytes, must have at least %d: whoever guesses it may publish and disconnect", n, admin.MinPassword))
 	}
 	return all
 }

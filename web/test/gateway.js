@@ -43,6 +43,8 @@ async function serve (t, flags) {
   const internal = `http://${fields.internal}`
   return {
     page: `http://${fields.address}/`,
+    admin: `${internal}/admin/`,
+    adminPassword: fields.admin_password,
     url: `ws://${fields.address}`,
     api: (method, body) => api(internal, method, body),
     stop
