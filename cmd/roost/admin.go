@@ -17,7 +17,7 @@ func mountAdmin(mux *http.ServeMux, reg *prometheus.Registry, p *process, passwo
 	if password == "" {
 		return nil
 	}
-	o.Insecure = true // the page's session is what opens it
+	o.Keys, o.Insecure = nil, true // the page's session is what opens it
 	page, err := admin.New(admin.Options{Password: password, API: api.New(o), Figures: p.figures, FailedLogin: failures.Inc})
 	if err != nil {
 		return fmt.Errorf("--admin-password: %w", err)

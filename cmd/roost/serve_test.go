@@ -20,12 +20,12 @@ import (
 	"roost/web"
 )
 
-var readyLine = regexp.MustCompile(`^ready address=(127\.0\.0\.1:[1-9]\d*) internal=(127\.0\.0\.1:[1-9]\d*) api_key=[A-Z2-7]{26} page=http://(127\.0\.0\.1:[1-9]\d*)/\n$`)
+var readyLine = regexp.MustCompile(`^ready address=(127\.0\.0\.1:[1-9]\d*) internal=(127\.0\.0\.1:[1-9]\d*) api_key=[A-Z2-7]{26} admin=http://(127\.0\.0\.1:[1-9]\d*)/admin/ admin_password=[A-Z2-7]{26} page=http://(127\.0\.0\.1:[1-9]\d*)/\n$`)
 
 func TestStart(t *testing.T) {
 	g := start(t, "--loops", "2")
 	match := readyLine.FindStringSubmatch(g.Out.String())
-	if match == nil || match[1] != match[3] || match[1] == match[2] {
+	if match == nil || match[1] != match[4] || match[2] != match[3] || match[1] == match[2] {
 		t.Errorf("standard output %q is not the ready line alone", g.Out.String())
 	}
 	limit, err := poller.DescriptorLimit()
