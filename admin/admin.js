@@ -9,7 +9,7 @@ let samples = []
 let tick = 0
 let polling = false // one question at a time, however slow the answers
 
-/** Asks the gateway; a string as its answer's error becomes an Error. */
+/** Asks the gateway; an error it answers becomes an Error. */
 async function ask (path, body) {
   const options = body === undefined
     ? {}
@@ -126,7 +126,7 @@ function drawClosed () {
   const first = samples[0].closed_total
   const rows = Object.entries(last).filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a)
     .map(([reason, n]) => row(reason, number(n - (first[reason] ?? 0)), number(n)))
-  $('closed').tBodies[0].replaceChildren(...rows)
+  $('closed').tBodies[0].replaceChildren(...rows.length ? rows : [row('none', '0', '0')])
 }
 
 async function drawNodes () {
@@ -150,7 +150,7 @@ async function poll () {
     plots.forEach(draw)
     drawClosed()
     if (tick++ % NODES_EVERY === 0) await drawNodes()
-    if (csrf) say('open', `Live, ${new Date(sample.time).toLocaleTimeString()}`)
+    if (csrf) say('open', 'Live')
   } catch (error) {
     if (csrf) say('lost', `No figures: ${error.message}`)
   }
@@ -159,7 +159,7 @@ async function poll () {
 
 function say (state, text) {
   document.body.dataset.state = state
-  $('status').textContent = text
+  if ($('status').textContent !== text) $('status').textContent = text // which screen readers then read out
 }
 
 // Channels, clients and users

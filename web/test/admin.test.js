@@ -20,14 +20,14 @@ before(async () => { chromium = await startChromium() })
 after(() => chromium?.stop())
 
 /** Starts a gateway whose users are known, and whose channels anybody with a token may follow. */
-function start (t) {
+function start (t, ...flags) {
   const may = Object.fromEntries(['subscribe', 'publish'].map((what) => [`allow-${what}-for-client`, true]))
   const options = { presence: true, 'history-size': 10, 'history-ttl': '300s', ...may }
   return startConfigured(t, {
     'hmac-secret-key': SECRET,
     'admin-password': PASSWORD,
     channels: { default: options, namespaces: { chat: options } }
-  })
+  }, ...flags)
 }
 
 /** Opens the page and logs in. */
@@ -108,7 +108,7 @@ test('figures follow the clients, messages are counted, and nodes are listed', a
   clearInterval(publishing)
   client.disconnect()
   await says(page, '#connections-now', '0')
-  await page.locator('#closed tbody tr').first().waitFor()
+  await says(page, '#closed tbody td:last-child', '1')
 })
 
 test('channels show who is there and what was said, and what the page publishes arrives', async (t) => {
@@ -227,18 +227,24 @@ test('on a phone the page fits the width, and every control has a name', async (
 })
 
 if (process.env.SCREENSHOT) test('screenshot for the README', async (t) => {
-  const gateway = await start(t)
+  const gateway = await start(t, '--name', 'gateway-1')
   const users = []
   for (const [i, name] of ['ann', 'bob', 'carl', 'dora', 'eve', 'finn'].entries()) users.push(await connect(t, gateway, name, i % 2 ? 'chat:birds' : 'chat:wire'))
   const page = await enter(t, gateway)
   await page.setViewportSize({ width: 1280, height: 1100 })
   let n = 0
+  const visitors = []
+  const visiting = setInterval(async () => {
+    if (visitors.length > 8 * Math.abs(Math.sin(n / 90))) visitors.shift().client.disconnect()
+    else visitors.push(await connect(t, gateway, 'guest', 'chat:wire'))
+  }, 1500)
+  t.after(() => clearInterval(visiting))
   const talking = setInterval(() => { // now livelier, now calmer
     n++
     for (let i = 0; i < 3 + 2 * Math.sin(n / 25); i++) users[(n + i) % users.length].subscription.publish({ text: `tweet ${n}` }).catch(() => {})
   }, 100)
   t.after(() => clearInterval(talking))
-  await page.waitForTimeout(45_000)
+  await page.waitForTimeout(140_000)
   await page.getByRole('button', { name: 'List' }).click()
   await page.getByRole('button', { name: 'chat:birds' }).click()
   await page.locator('#presence li').first().waitFor()
