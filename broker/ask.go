@@ -11,7 +11,9 @@ import (
 // noResponders says that nobody listens on a subject.
 type noResponders string
 
-func (s noResponders) Error() string    { return fmt.Sprintf("broker: nobody listens on NATS subject %q", string(s)) }
+func (s noResponders) Error() string {
+	return fmt.Sprintf("broker: nobody listens on NATS subject %q", string(s))
+}
 func (noResponders) NoResponders() bool { return true }
 
 // Ask sends a request to another service on a NATS subject, and returns its answer. It
