@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"roost/internal/proctest"
 )
 
 // pair is two nodes on one server.
@@ -344,26 +346,19 @@ func TestThreeServers(t *testing.T) {
 	}
 }
 
-// cluster runs three servers. They must know each other's ports from the start, so
-// these are found free first.
+// cluster runs three servers. They must know each other's ports from the start.
 func cluster(t *testing.T) (servers []*server.Server, urls []string) {
 	t.Helper()
-	var ports []int
-	var held []net.Listener
+	ports := proctest.FreePorts(t, "127.0.0.1", 3)
 	routes := ""
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for _, port := range ports {
+		routes += ",nats://127.0.0.1:" + port
+	}
+	for i, text := range ports {
+		port, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		held = append(held, l) // all three at a time, or one port comes twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		routes += ",nats://" + l.Addr().String()
-	}
-	for _, l := range held {
-		_ = l.Close()
-	}
-	for i, port := range ports {
 		s, err := server.NewServer(&server.Options{
 			ServerName: "s" + strconv.Itoa(i), Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
 			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port}, Routes: server.RoutesFromStr(routes[1:]),

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -26,7 +25,7 @@ type natsCluster [3]*natsServer
 func startNATS(t testing.TB) (c natsCluster) {
 	t.Helper()
 	// They must know each other's addresses from the start.
-	ports := freePorts(t, 2*len(c))
+	ports := proctest.FreePorts(t, loopback, 2*len(c))
 	var routes []string
 	for _, port := range ports[len(c):] {
 		routes = append(routes, "nats://"+loopback+":"+port)
@@ -39,20 +38,6 @@ func startNATS(t testing.TB) (c natsCluster) {
 	}
 	c.start(t)
 	return c
-}
-
-// freePorts are taken by nobody when it returns.
-func freePorts(t testing.TB, n int) (ports []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", loopback+":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // all at the end, or one port comes twice
-		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
-	}
-	return ports
 }
 
 // start runs the servers, at first or once more on the same data.

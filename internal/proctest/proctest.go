@@ -5,9 +5,11 @@ package proctest
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +46,21 @@ func Build(dir, name, pkg string, flags ...string) (path string, err error) {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}
 	return path, nil
+}
+
+// FreePorts returns ports of an address that nobody has when it returns, for programs
+// which must know each other's before they start. Others take port 0.
+func FreePorts(t testing.TB, host string, n int) (ports []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // all at the end, or one port comes twice
+		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	}
+	return ports
 }
 
 // Output is what a process prints, while it runs.
