@@ -17,19 +17,6 @@ const (
 	maxReason                    = 120  // bytes; a close frame has room for 123
 )
 
-// ours are the errors of the protocol that a backend may answer with, by code.
-var ours = func() map[uint32]*client.Error {
-	all := make(map[uint32]*client.Error)
-	for _, e := range []*client.Error{
-		client.ErrInternal, client.ErrUnauthorized, client.ErrUnknownChannel, client.ErrPermissionDenied, client.ErrMethodNotFound,
-		client.ErrAlreadySubscribed, client.ErrLimitExceeded, client.ErrBadRequest, client.ErrNotAvailable, client.ErrTokenExpired,
-		client.ErrExpired, client.ErrTooManyRequests, client.ErrUnrecoverablePosition,
-	} {
-		all[e.Code] = e
-	}
-	return all
-}()
-
 // answer is what every backend answers, to whatever event. null is the same as absent.
 type answer struct {
 	Result json.RawMessage `json:"result"`
@@ -69,7 +56,7 @@ func parse(raw []byte, use func(result []byte) error) error {
 		return garbage("the answer has %d of result, error and disconnect, not one", said)
 	case a.Error != nil:
 		e := &client.Error{Code: a.Error.Code, Message: a.Error.Message, Temporary: a.Error.Temporary}
-		if known := ours[e.Code]; known != nil {
+		if known := client.ErrorOf(e.Code); known != nil {
 			return known
 		}
 		if e.Code < minErrorCode || e.Code > maxErrorCode || len(e.Message) > maxErrorMessage {

@@ -95,7 +95,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("result %q, %v", data, reply)
 			}
 		case errors.As(err, &own):
-			if ours[own.Code] != own && (own.Code < 400 || own.Code > 1999 || len(own.Message) > maxErrorMessage || !utf8.ValidString(own.Message)) || used > 0 {
+			if client.ErrorOf(own.Code) != own && (own.Code < 400 || own.Code > 1999 || len(own.Message) > maxErrorMessage || !utf8.ValidString(own.Message)) || used > 0 {
 				t.Fatal(own)
 			}
 		case errors.As(err, &end):

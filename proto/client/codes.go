@@ -46,6 +46,21 @@ var (
 	ErrUnrecoverablePosition = &Error{112, "unrecoverable position", false}
 )
 
+var protocolErrors = [...]*Error{
+	ErrInternal, ErrUnauthorized, ErrUnknownChannel, ErrPermissionDenied, ErrMethodNotFound, ErrAlreadySubscribed, ErrLimitExceeded,
+	ErrBadRequest, ErrNotAvailable, ErrTokenExpired, ErrExpired, ErrTooManyRequests, ErrUnrecoverablePosition,
+}
+
+// ErrorOf returns the protocol's error of a code, or nil.
+func ErrorOf(code uint32) *Error {
+	for _, e := range protocolErrors {
+		if e.Code == code {
+			return e
+		}
+	}
+	return nil
+}
+
 // Disconnect ends a connection: code and reason of its close frame.
 type Disconnect struct {
 	Code   uint32
