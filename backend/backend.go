@@ -84,7 +84,7 @@ func New(o Options) (*Set, error) {
 	}
 	s := &Set{opts: o, endpoints: make(map[string]*endpoint, len(o.Backends))}
 	for name, e := range o.Backends {
-		if e.subject() != "" && o.Ask == nil {
+		if e.Subject() != "" && o.Ask == nil {
 			return nil, errors.New("backend: " + name + " is asked over NATS, for which Options.Ask is required")
 		}
 		s.endpoints[name] = newEndpoint(name, e.withDefaults(), o.Ask)

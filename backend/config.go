@@ -79,8 +79,8 @@ func (e Endpoint) withDefaults() Endpoint {
 	return e
 }
 
-// subject returns the prefix of an endpoint on NATS, "" for others.
-func (e Endpoint) subject() string {
+// Subject returns the prefix of an endpoint on NATS, "" for others.
+func (e Endpoint) Subject() string {
 	subject, _ := strings.CutPrefix(e.URL, natsScheme+":")
 	if subject == e.URL {
 		return ""
@@ -97,10 +97,12 @@ func (r Rule) matches(method string) bool {
 
 var backendName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
-// Validate returns all that is wrong with c, joined. No text holds a header's value or a
+// Validate returns the Problems of c, joined.
+func (c Config) Validate() error { return errors.Join(c.Problems()...) }
+
+// Problems returns all that is wrong with c. No text holds a header's value or a
 // password.
-func (c Config) Validate() error {
-	var all []error
+func (c Config) Problems() (all []error) {
 	for _, name := range slices.Sorted(maps.Keys(c.Backends)) {
 		if !backendName.MatchString(name) {
 			all = append(all, fmt.Errorf("backend %q: a name is 1 to 64 of A-Z a-z 0-9 _ . -", name))
@@ -122,7 +124,7 @@ func (c Config) Validate() error {
 			all = append(all, fmt.Errorf("message: %w", err))
 		}
 	}
-	return errors.Join(all...)
+	return all
 }
 
 func (c Config) known(name string) error {

@@ -37,7 +37,7 @@ type endpoint struct {
 
 func newEndpoint(name string, e Endpoint, ask Asker) *endpoint {
 	n := &endpoint{Endpoint: e, name: name, slots: make(chan struct{}, e.Concurrency)}
-	if subject := e.subject(); subject != "" {
+	if subject := e.Subject(); subject != "" {
 		n.asker = &natsAsker{asker: ask, prefix: subject, limit: e.MaxAnswer}
 	} else {
 		n.asker = newHTTPAsker(e)

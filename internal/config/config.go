@@ -169,12 +169,11 @@ func (c *Config) Gateway() gateway.Options {
 		calls = max(calls, s.Timeout+time.Second) // the backend's own limit says more
 	}
 	return gateway.Options{
-		CallTimeout: calls,
-		Name:        c.Name, Channels: channels, Broker: c.Broker(),
+		Name: c.Name, Channels: channels, Broker: c.Broker(),
 		AllowAnonymous: c.AllowAnonymous || c.Dev, Insecure: c.Insecure,
 		UpgradeAuth: c.UpgradeAuth, TokenCookie: c.TokenCookie, TokenHeader: c.TokenHeader, TokenQuery: c.TokenQuery,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, StaleTimeout: c.StaleTimeout, ExpiryGrace: c.ExpiryGrace,
 		MaxChannels: c.MaxChannels, MaxChannelLength: c.MaxChannelLength, MaxMessage: c.MaxMessage,
-		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections,
+		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections, CallTimeout: calls,
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"roost/admin"
@@ -167,14 +166,12 @@ func usable(dir string) error {
 
 // backends tells of those that cannot be asked.
 func (c *Config) backends() (all []error) {
-	if err := c.Backends.Validate(); err != nil {
-		for _, one := range err.(interface{ Unwrap() []error }).Unwrap() {
-			all = append(all, fmt.Errorf("backends: %w", one))
-		}
+	for _, err := range c.Backends.Problems() {
+		all = append(all, fmt.Errorf("backends: %w", err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Backends.Backends)) {
-		if url := c.Backends.Backends[name].URL; strings.HasPrefix(url, "nats:") && len(c.NATS) == 0 {
-			all = append(all, fmt.Errorf("backends: backend %q: %s needs --nats: nobody else can reach the embedded NATS", name, url))
+		if e := c.Backends.Backends[name]; e.Subject() != "" && len(c.NATS) == 0 {
+			all = append(all, fmt.Errorf("backends: backend %q: %s needs --nats: nobody else can reach the embedded NATS", name, e.URL))
 		}
 	}
 	return all
