@@ -71,6 +71,12 @@ func New(opts Options) *Hub {
 func (h *Hub) hash(name string) uint64  { return maphash.String(h.seed, name) }
 func (h *Hub) shard(name string) *shard { return &h.shards[h.hash(name)%shardCount] }
 
+// user returns the key of a user, and the shard that has it.
+func (h *Hub) user(name string) (key uint64, sh *userShard) {
+	key = h.hash(name)
+	return key, &h.users[key%shardCount]
+}
+
 // Acquire returns the channel and counts one more who needs it; Release takes that
 // back. It may block while the broker begins to follow the channel.
 func (h *Hub) Acquire(name string) *Channel {
@@ -155,8 +161,7 @@ func (h *Hub) Add(cl *Client) {
 	if cl.User == "" {
 		return
 	}
-	user := h.hash(cl.User)
-	sh := &h.users[user%shardCount]
+	user, sh := h.user(cl.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	first := sh.first[user]
@@ -177,8 +182,7 @@ func (h *Hub) Remove(cl *Client) {
 	if cl.User == "" {
 		return
 	}
-	user := h.hash(cl.User)
-	sh := &h.users[user%shardCount]
+	user, sh := h.user(cl.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	switch {
@@ -203,12 +207,11 @@ func (h *Hub) ByUser(user string) []*Client {
 	if user == "" {
 		return nil
 	}
-	hash := h.hash(user)
-	sh := &h.users[hash%shardCount]
+	key, sh := h.user(user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	var all []*Client
-	for cl := sh.first[hash]; cl != nil; cl = cl.next {
+	for cl := sh.first[key]; cl != nil; cl = cl.next {
 		if cl.User == user {
 			all = append(all, cl)
 		}
