@@ -88,7 +88,8 @@ func Open(o Options) (*Source, error) {
 			return nil, err
 		}
 	}
-	s.publish()
+	s.publish() // nobody else has s yet
+	s.warn()
 	return s, nil
 }
 
@@ -126,19 +127,13 @@ func (s *Source) Reload() {
 		}
 	}
 	if changed {
-		s.publishLocked()
+		s.publish()
 	}
 	s.warn()
 }
 
+// publish is called with mu held.
 func (s *Source) publish() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.publishLocked()
-	s.warn()
-}
-
-func (s *Source) publishLocked() {
 	serving := make([]*tls.Certificate, len(s.pairs))
 	for i, w := range s.pairs {
 		serving[i] = w.good
