@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -24,15 +23,8 @@ func (g *instance) admin(path, body string, headers ...string) (*http.Response, 
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	res, err := g.operator.Do(r)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return res, string(b)
+	_, text := g.answer(res, err)
+	return res, text
 }
 
 // TestAdmin logs in and asks the server API of a gateway whose API has no key.

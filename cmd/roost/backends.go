@@ -19,8 +19,7 @@ type backends struct {
 }
 
 func newBackends(c backend.Config, log *slog.Logger) (b *backends, err error) {
-	b = &backends{took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: metricBackendSeconds.name, Help: metricBackendSeconds.help}, metricBackendSeconds.labels)}
+	b = &backends{took: metricBackendSeconds.histograms()}
 	b.set, err = backend.New(backend.Options{Config: c, Ask: b, Logger: log, Observe: func(name, event, outcome string, took time.Duration) {
 		b.took.WithLabelValues(name, event, outcome).Observe(took.Seconds())
 	}})

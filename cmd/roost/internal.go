@@ -76,7 +76,7 @@ func say(w http.ResponseWriter, err error) {
 // observeAPI counts and times the operations of the server API.
 func observeAPI(reg *prometheus.Registry) func(method string, code int, took time.Duration) {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{Name: metricAPIRequests.name, Help: metricAPIRequests.help}, metricAPIRequests.labels)
-	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: metricAPISeconds.name, Help: metricAPISeconds.help}, metricAPISeconds.labels)
+	seconds := metricAPISeconds.histograms()
 	reg.MustRegister(requests, seconds)
 	return func(method string, code int, took time.Duration) {
 		requests.WithLabelValues(method, strconv.Itoa(code)).Inc()

@@ -23,6 +23,10 @@ type metric struct {
 	labels     []string
 }
 
+func (m metric) histograms() *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: m.name, Help: m.help}, m.labels)
+}
+
 // described are all metrics of ours.
 var described []metric
 
