@@ -58,6 +58,7 @@ least=$((1536 + connections * 13 / 1000)) most=$((1536 + connections * 19 / 1000
 memory=${memory:-$((most < available - 1024 ? most : available - 1024))}
 
 fail() { echo "million: $*" >&2 && exit 1; }
+source "$root/scripts/guest.sh"
 
 # native_obstacle prints why this machine cannot hold the connections itself, or nothing.
 native_obstacle() {
@@ -83,34 +84,13 @@ build() {
 	(cd "$root/benchmarks" && go build -o "$work/guest" ./million/guest)
 }
 
-# fetch_guest leaves QEMU installed, and vmlinuz and busybox in the work folder.
-fetch_guest() {
-	if ! command -v qemu-system-x86_64 >/dev/null; then
-		((EUID == 0)) || fail "qemu-system-x86_64 is missing: apt-get install --no-install-recommends qemu-system-x86"
-		apt-get update -q
-		apt-get install -q -y --no-install-recommends qemu-system-x86
-	fi
-	[[ -s $work/vmlinuz && -s $work/busybox ]] && return
-	local kernel unpacked=$work/packages
-	kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
-	[[ -n $kernel ]] || fail "apt-cache names no linux-image-cloud-amd64: run apt-get update as root"
-	rm -rf "$unpacked" && mkdir -p "$unpacked"
-	(cd "$unpacked" && apt-get download -q "$kernel" busybox-static && for deb in *.deb; do dpkg -x "$deb" .; done)
-	cp "$unpacked"/boot/vmlinuz-* "$work/vmlinuz"
-	cp "$unpacked/bin/busybox" "$work/busybox"
-	rm -rf "$unpacked"
-}
-
-# make_initramfs packs init, busybox, the binaries and the arguments. Not compressed: an emulated processor takes
-# longer to unpack it than QEMU to load it.
+# make_initramfs packs the binaries and the arguments.
 make_initramfs() {
 	local tree=$work/initramfs
 	rm -rf "$tree" && mkdir -p "$tree/bin"
-	cp "$work/busybox" "$work/guest" "$binaries/roost" "$binaries/roost-load" "$tree/bin/"
-	cp "$here/init.sh" "$tree/init" && chmod 755 "$tree/init"
+	cp "$work/guest" "$binaries/roost" "$binaries/roost-load" "$tree/bin/"
 	printf '%s\n' "$@" >"$tree/arguments"
-	(cd "$tree" && find . -print | "$work/busybox" cpio -o -H newc) >"$work/initramfs.cpio" 2>/dev/null
-	rm -rf "$tree"
+	pack_guest "$work" "$here/init.sh"
 }
 
 # stop ends what this script started, by its pid: QEMU, or natively the guest program, which ends its own children.
@@ -136,25 +116,19 @@ await() {
 	return "$status"
 }
 
-run_guest() {
-	local processors accelerator=tcg,thread=multi
-	[[ -w /dev/kvm ]] && accelerator=kvm
+in_guest() {
+	local processors
 	((memory >= least)) || fail "$connections connections need a guest of $least MiB; $available MiB are available here"
 	processors=$(($(nproc) < 4 ? $(nproc) : 4))
-	fetch_guest
+	fetch_guest "$work"
 	make_initramfs "${arguments[@]}" --environment \
-		"QEMU guest, -accel $accelerator, $processors virtual CPUs, $memory MiB, mitigations off"
-	# mitigations=off: page-table isolation flushes the emulated TLB at every system call. tsc=reliable: the other
-	# clocks are emulated devices behind a global lock.
-	qemu-system-x86_64 -accel "$accelerator" -cpu max -smp "$processors" -m "$memory" -nodefaults -no-reboot \
-		-display none -kernel "$work/vmlinuz" -initrd "$work/initramfs.cpio" \
-		-append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable random.trust_cpu=on" \
-		-serial "file:$work/console.log" -serial "file:$work/records" </dev/null &
+		"QEMU guest, -accel $(guest_accelerator), $processors virtual CPUs, $memory MiB, mitigations off"
+	run_guest "$work" "$processors" "$memory" -serial "file:$work/console.log" -serial "file:$work/records" &
 	runner=$!
 	tail -n +1 -F --pid="$runner" "$work/console.log" 2>/dev/null &
 }
 
-run_native() {
+natively() {
 	PATH=$binaries:$PATH "$work/guest" measure --out "$work/records" "${arguments[@]}" \
 		--environment "native" </dev/null &
 	runner=$!
@@ -178,7 +152,7 @@ build
 rm -f "$work/records" "$work/console.log"
 trap stop EXIT
 trap 'stop; exit 130' INT TERM
-"run_$place"
+if [[ $place == guest ]]; then in_guest; else natively; fi
 status=0
 await || status=$?
 [[ -s $work/records ]] || fail "nothing was measured (the guest's console: $work/console.log)"
