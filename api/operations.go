@@ -29,6 +29,7 @@ type Operations interface {
 	UnblockUser(context.Context, *gateway.UnblockUserRequest) (*gateway.UnblockUserResult, error)
 	RevokeToken(context.Context, *gateway.RevokeTokenRequest) (*gateway.RevokeTokenResult, error)
 	InvalidateUserTokens(context.Context, *gateway.InvalidateUserTokensRequest) (*gateway.InvalidateUserTokensResult, error)
+	Send(context.Context, *gateway.SendRequest) (*gateway.SendResult, error)
 }
 
 var _ Operations = (*gateway.Node)(nil)
@@ -64,6 +65,7 @@ var operations = []operation{
 	op("unblock_user", "Let a blocked user in again.", Operations.UnblockUser),
 	op("revoke_token", "Refuse a token, and disconnect who connected with it.", Operations.RevokeToken),
 	op("invalidate_user_tokens", "Refuse a user's tokens issued before a time, and disconnect who connected with them.", Operations.InvalidateUserTokens),
+	op("send", "Send a message to one client, or to all clients of a user.", Operations.Send),
 }
 
 func op[Request, Result any](name, summary string, f func(Operations, context.Context, *Request) (*Result, error)) operation {

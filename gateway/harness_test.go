@@ -183,6 +183,7 @@ type message struct {
 		Unsubscribe *struct{ Code uint32 }
 		Subscribe   *json.RawMessage
 		Refresh     *json.RawMessage
+		Message     *struct{ Data json.RawMessage }
 	}
 	Connect *struct {
 		Client  string

@@ -199,13 +199,16 @@ func (n *Node) lost(cl *hub.Client, channel string) {
 	go n.unsubscribe(s, channel, &client.UnsubscribeInsufficientState)
 }
 
-// push sends one push to one client. Any goroutine.
-func (n *Node) push(s *session, p *protocol.Push) {
+// push is tell where it does not matter whether the client is still there.
+func (n *Node) push(s *session, p *protocol.Push) { _ = n.tell(s, p) }
+
+// tell sends one push to one client. Any goroutine.
+func (n *Node) tell(s *session, p *protocol.Push) error {
 	b, err := client.AppendPush(nil, s.encoding(), p)
 	if err != nil {
 		n.opts.Logger.Error("a push could not be encoded", "error", err)
-		return
+		return err
 	}
 	n.counts.pushes.Add(1)
-	_ = s.Conn.Send(s.encoding().Opcode(), b)
+	return s.Conn.Send(s.encoding().Opcode(), b)
 }

@@ -46,6 +46,8 @@ func (n *Node) query(kind string, data []byte) ([]byte, error) {
 		return answer(data, n.localDisconnect)
 	case "refresh":
 		return answer(data, n.localRefresh)
+	case "send":
+		return answer(data, n.localSend)
 	}
 	return nil, fmt.Errorf("gateway: unknown query %q", kind)
 }

@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/centrifugal/protocol"
+
+	"roost/broker"
+	"roost/proto/client"
+)
+
+// The request and result of Send.
+type (
+	SendRequest struct {
+		User    string          `json:"user,omitempty"`
+		Client  string          `json:"client,omitempty"`
+		Data    json.RawMessage `json:"data,omitempty"`
+		B64Data []byte          `json:"b64data,omitempty"` // instead of Data
+	}
+	SendResult struct {
+		NumClients uint32 `json:"num_clients"`
+	}
+)
+
+// sendOutcome is what a node did for a SendRequest.
+type sendOutcome struct {
+	Sent  uint32 `json:"sent"`
+	Gone  uint32 `json:"gone,omitempty"`  // have ended, or were cut for taking too little
+	Unfit uint32 `json:"unfit,omitempty"` // would not understand the data
+}
+
+// Send sends a message to one client, or to all clients of a user. A user who is not
+// there is no error, a client is.
+func (n *Node) Send(ctx context.Context, r *SendRequest) (*SendResult, error) {
+	if (r.User == "") == (r.Client == "") {
+		return nil, client.BadRequest("either user or client must be given")
+	}
+	if _, err := payload(r.Data, r.B64Data); err != nil {
+		return nil, err
+	}
+	var all sendOutcome
+	err := ask(ctx, n, "send", r, func(o sendOutcome) {
+		all.Sent += o.Sent
+		all.Gone += o.Gone
+		all.Unfit += o.Unfit
+	})
+	switch {
+	case all.Sent > 0 && r.Client != "": // whatever the other nodes say
+		return &SendResult{NumClients: all.Sent}, nil
+	case errors.Is(err, broker.ErrTooLarge):
+		return nil, client.ErrLimitExceeded
+	case err != nil:
+		return nil, n.failed(err)
+	case all.Unfit > 0 && all.Sent == 0:
+		return nil, client.BadRequest("b64data is not JSON, which is all that clients of the JSON protocol understand")
+	case all.Gone > 0 && r.Client != "":
+		return nil, &client.Error{Code: client.ErrNotAvailable.Code, Message: "not available: the client has gone, or took too little and was cut"}
+	case all.Sent == 0 && r.Client != "":
+		return nil, &client.Error{Code: client.ErrNotAvailable.Code, Message: "not available: no such client is connected"}
+	}
+	return &SendResult{NumClients: all.Sent}, nil
+}
+
+// localSend sends to the clients of this node.
+func (n *Node) localSend(r *SendRequest) (o sendOutcome) {
+	data, err := payload(r.Data, r.B64Data)
+	if err != nil {
+		return o // Send has looked
+	}
+	isJSON := len(r.Data) > 0 || json.Valid(data)
+	for _, s := range n.targets(r.User, r.Client) {
+		switch {
+		case !s.is(markProtobuf) && !isJSON:
+			o.Unfit++
+		case s.is(markEnded) || n.tell(s, &protocol.Push{Message: &protocol.Message{Data: data}}) != nil:
+			o.Gone++
+		default:
+			o.Sent++
+		}
+	}
+	return o
+}
