@@ -130,7 +130,7 @@ func TestAdmitEarly(t *testing.T) {
 	d := newDoor()
 	s, addr, _ := guarded(t, d, &j)
 	c := dial(t, addr)
-	_ = c.SetNoDelay(true)
+	_ = c.tcp().SetNoDelay(true)
 	c.raw(upgradeRequest("/"))
 	receive(t, d.asked)
 	for _, part := range []string{text("a") + text("b")[:4], text("b")[4:], text(repeat("c", 40_000)), text("d")[:1]} {
@@ -162,7 +162,7 @@ func TestAdmitGone(t *testing.T) {
 	for name, leave := range map[string]func(c *client){
 		"close":      func(c *client) { _ = c.Close() },
 		"half-close": func(c *client) { _ = c.CloseWrite() },
-		"reset":      func(c *client) { _ = c.SetLinger(0); _ = c.Close() },
+		"reset":      func(c *client) { _ = c.tcp().SetLinger(0); _ = c.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			const n = 8
@@ -348,7 +348,7 @@ func TestAdmitAborted(t *testing.T) {
 				for i := range rounds {
 					c := dial(t, addr)
 					if i%2 == 0 {
-						_ = c.SetLinger(0)
+						_ = c.tcp().SetLinger(0)
 					}
 					_, _ = c.Write([]byte(upgradeRequest("/") + repeat(text("a"), i%3)))
 					if i%5 == 0 {

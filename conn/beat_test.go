@@ -154,7 +154,7 @@ func TestBeatSlow(t *testing.T) {
 				o.HardLimit, o.SoftLimit, o.SoftTime, o.Poller.SendBuffer = 64<<20, 1<<20, tc.soft, 64<<10
 			})
 			c := connect(t, addr, "/")
-			_ = c.SetReadBuffer(64 << 10)
+			_ = c.tcp().SetReadBuffer(64 << 10)
 			c.raw(text("a"))
 			var began int32
 			eventually(t, "over the soft limit, or cut", func() bool {
@@ -307,7 +307,7 @@ func TestBeatAfterKeeps(t *testing.T) {
 	}
 	for _, reads := range []bool{true, false} {
 		c := connect(t, addr, "/slow")
-		_ = c.SetReadBuffer(64 << 10)
+		_ = c.tcp().SetReadBuffer(64 << 10)
 		sc := receive(t, conns)
 		c.raw(text("a"))
 		eventually(t, "over the soft limit, or cut", func() bool { return soft() == 1 || s.Stats().Open == 0 })

@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"net/netip"
 	"unicode/utf8"
 	"unsafe"
 
@@ -40,6 +39,7 @@ type flags uint8
 const (
 	flagPinged flags = 1 << iota // a ping is out and nothing has been read since
 	flagHeld                     // reading was stopped when last looked at
+	flagRemote                   // loop.remotes has the peer's address
 )
 
 // partial is what is kept of input that is not complete.
@@ -79,10 +79,6 @@ func Get(l *poller.Loop, h poller.Handle) *Conn {
 	}
 	return nil
 }
-
-// RemoteAddr returns the peer's address. From the handler of an inline route, or
-// on the loop.
-func (c *Conn) RemoteAddr() netip.AddrPort { return c.pc.RemoteAddr() }
 
 // Send queues one message. It returns poller.ErrClosed when the connection is
 // closed or being closed. Any goroutine.

@@ -53,7 +53,7 @@ var ends = []end{
 		client: func(_ *Server, c *client) {
 			c.raw(text("a"))
 			c.expect(ws.OpText, "a")
-			_ = c.SetLinger(0)
+			_ = c.tcp().SetLinger(0)
 			_ = c.Close()
 		}},
 	{name: "protocol error", want: "close protocol 1002",
@@ -142,7 +142,7 @@ var ends = []end{
 		},
 		message: func(c *Conn, _ ws.Opcode, _ []byte) { _ = c.Send(ws.OpBinary, make([]byte, 4<<20)) },
 		client: func(_ *Server, c *client) {
-			_ = c.SetReadBuffer(64 << 10)
+			_ = c.tcp().SetReadBuffer(64 << 10)
 			c.raw(text("a"))
 		}},
 	{name: "soft limit reached while blocked", want: "close slow_consumer 1006",
@@ -152,7 +152,7 @@ var ends = []end{
 		},
 		message: func(c *Conn, _ ws.Opcode, _ []byte) { _ = c.Send(ws.OpBinary, make([]byte, 4<<20)) },
 		client: func(s *Server, c *client) { // the second comes when the socket takes no more
-			_ = c.SetReadBuffer(64 << 10)
+			_ = c.tcp().SetReadBuffer(64 << 10)
 			c.raw(text("a"))
 			eventually(c.t, "blocked", func() bool { return s.Stats().Poller.Blocked > 0 })
 			c.raw(text("b"))
@@ -272,7 +272,7 @@ func TestAbortedUpgrade(t *testing.T) {
 		s, addr := one(t, inline, j.record(hooks{message: echo}))
 		for i := range 300 {
 			c := dial(t, addr)
-			_ = c.SetLinger(0)
+			_ = c.tcp().SetLinger(0)
 			req := upgradeRequest("/")
 			c.raw(req[:len(req)-i%3])
 			_ = c.Close()

@@ -26,6 +26,10 @@ func (h *loop) handshake(c *Conn, b []byte) {
 		c.part.head = append(c.part.head, b...)
 		head = c.part.head
 	}
+	if h.foreign(head) {
+		h.hand(c, head)
+		return
+	}
 	r, n, err := ws.ParseHead(head)
 	switch {
 	case err != nil:

@@ -146,9 +146,15 @@ func bothWays(t *testing.T, f func(t *testing.T, inline bool)) {
 
 // client is a WebSocket client that does nothing by itself.
 type client struct {
-	*net.TCPConn
+	stream
 	t  testing.TB
 	br *bufio.Reader
+}
+
+// stream is a connection that can be half closed: TCP, one end of a socketpair, TLS.
+type stream interface {
+	net.Conn
+	CloseWrite() error
 }
 
 func dial(t testing.TB, addr string) *client {
@@ -157,10 +163,17 @@ func dial(t testing.TB, addr string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return wrap(t, nc)
+}
+
+func wrap(t testing.TB, nc net.Conn) *client {
 	t.Cleanup(func() { _ = nc.Close() })
 	_ = nc.SetDeadline(time.Now().Add(patience))
-	return &client{nc.(*net.TCPConn), t, bufio.NewReader(nc)}
+	return &client{nc.(stream), t, bufio.NewReader(nc)}
 }
+
+// tcp is the connection of a client that has no other.
+func (c *client) tcp() *net.TCPConn { return c.stream.(*net.TCPConn) }
 
 func upgradeRequest(path string, headers ...string) string {
 	head := "GET " + path + " HTTP/1.1\r\nHost: roost.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
@@ -195,7 +208,7 @@ func (c *client) response(method string) *http.Response {
 
 func (c *client) raw(s string) {
 	c.t.Helper()
-	if _, err := io.WriteString(c.TCPConn, s); err != nil {
+	if _, err := io.WriteString(c.stream, s); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -164,7 +164,7 @@ func TestSplitHead(t *testing.T) {
 	bothWays(t, func(t *testing.T, inline bool) {
 		_, addr := one(t, inline, &hooks{message: echo})
 		c := dial(t, addr)
-		_ = c.SetNoDelay(true)
+		_ = c.tcp().SetNoDelay(true)
 		req := upgradeRequest("/") + text("a") + text("b")
 		for len(req) > 60 {
 			c.raw(req[:40])

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"net/netip"
 	"sync"
 
 	"roost/poller"
@@ -17,9 +18,11 @@ type loop struct {
 	more   bool        // the input at hand holds more after the current message
 	beats  beats
 	soft   map[poller.Handle]uint32 // by when a slow reader must have caught up, in ticks
-	resp   []byte                   // response under construction
-	stats  *counters
-	turns  []*Conn // that have one
+	// remotes are the addresses of those whose socket does not tell, see Server.Adopt.
+	remotes map[poller.Handle]netip.AddrPort
+	resp    []byte // response under construction
+	stats   *counters
+	turns   []*Conn // that have one
 
 	broadcasts broadcastQueue
 }
@@ -178,6 +181,9 @@ func (h *loop) Closed(pc *poller.Conn, r Reason) {
 		c.part = nil
 	}
 	delete(h.soft, pc.Handle())
+	if c.flags&flagRemote != 0 {
+		delete(h.remotes, pc.Handle())
+	}
 	if c.state != stateOpen && c.state != stateClosing {
 		c.state = stateRefused // a worker may still be at it
 		return

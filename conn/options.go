@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -22,6 +23,13 @@ type Options struct {
 	// HTTP answers requests that are no upgrade to a known route. It runs on the
 	// loop and must not block. nil, or a nil result: 404.
 	HTTP func(r *http.Request) *Response
+	// Hand takes over the clients whose request's path begins with one of HandPaths and
+	// is no route's: it owns nc, whose first reads give what was read of the request,
+	// and which counts against Poller.MaxConns no longer. It is called once the request
+	// line is there, on a goroutine of its own. Linux only: elsewhere the answer is 501.
+	Hand      func(nc net.Conn)
+	HandPaths []string
+
 	// AllowedOrigins are the origins browsers may connect from, see ws.CheckOrigin.
 	// Default: the same host only.
 	AllowedOrigins []string
@@ -136,6 +144,11 @@ const (
 func (o *Options) validate() error {
 	if len(o.Routes) == 0 || len(o.Routes) > maxRoutes {
 		return fmt.Errorf("conn: %d routes, must be 1 to %d", len(o.Routes), maxRoutes)
+	}
+	for _, p := range o.HandPaths {
+		if o.Hand == nil || !strings.HasPrefix(p, "/") {
+			return fmt.Errorf("conn: path %q is to be handed over: it must start with /, and Options.Hand be there", p)
+		}
 	}
 	seen := map[string]bool{}
 	for _, r := range o.Routes {

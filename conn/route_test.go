@@ -118,7 +118,7 @@ func TestRouteHardLimit(t *testing.T) {
 	}})
 	for _, path := range []string{"/", "/small"} {
 		c := connect(t, addr, path)
-		_ = c.SetReadBuffer(64 << 10)
+		_ = c.tcp().SetReadBuffer(64 << 10)
 		c.raw(text("a"))
 	}
 	if got := receive(t, sent); got != "all sent" {
@@ -236,7 +236,7 @@ func TestPongsAreNoMessages(t *testing.T) {
 			t.Errorf("%d messages out, want 1", n)
 		}
 		flood := []byte(repeat(string(masked(ws.OpPing, make([]byte, 125))), 1000))
-		_ = c.SetReadBuffer(64 << 10)
+		_ = c.tcp().SetReadBuffer(64 << 10)
 		for { // reads no pong
 			if _, err := c.Write(flood); err != nil {
 				break

@@ -69,7 +69,8 @@ func New(opts Options) (*Server, error) {
 	opts.Poller.Logger = opts.Logger
 	opts.Poller.New = func() *poller.Conn { return &new(Conn).pc }
 	opts.Poller.Handler = func(l *poller.Loop) poller.Handler {
-		h := &loop{server: s, loop: l, dec: new(ws.Decoder), soft: make(map[poller.Handle]uint32), stats: new(counters)}
+		h := &loop{server: s, loop: l, dec: new(ws.Decoder), soft: make(map[poller.Handle]uint32),
+			remotes: make(map[poller.Handle]netip.AddrPort), stats: new(counters)}
 		s.loops = append(s.loops, h)
 		return h
 	}

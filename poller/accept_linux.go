@@ -58,22 +58,27 @@ func (p *Poller) listen(address string) (fd int, bound netip.AddrPort, err error
 }
 
 func (p *Poller) setSocketOptions(fd int) error {
-	set := func(level, opt, value int, name string) error {
-		if err := unix.SetsockoptInt(fd, level, opt, value); err != nil {
-			return fmt.Errorf("poller: set %s: %w", name, err)
-		}
-		return nil
-	}
-	err := errors.Join(
-		set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1, "SO_REUSEPORT"),
-		set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, "TCP_NODELAY"))
+	return errors.Join(
+		setOption(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1, "SO_REUSEPORT"),
+		setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, "TCP_NODELAY"),
+		p.setBuffers(fd))
+}
+
+func (p *Poller) setBuffers(fd int) (err error) {
 	if n := p.opts.SendBuffer; n > 0 {
-		err = errors.Join(err, set(unix.SOL_SOCKET, unix.SO_SNDBUF, n, "SO_SNDBUF"))
+		err = setOption(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, n, "SO_SNDBUF")
 	}
 	if n := p.opts.ReceiveBuffer; n > 0 {
-		err = errors.Join(err, set(unix.SOL_SOCKET, unix.SO_RCVBUF, n, "SO_RCVBUF"))
+		err = errors.Join(err, setOption(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, n, "SO_RCVBUF"))
 	}
 	return err
+}
+
+func setOption(fd, level, opt, value int, name string) error {
+	if err := unix.SetsockoptInt(fd, level, opt, value); err != nil {
+		return fmt.Errorf("poller: set %s: %w", name, err)
+	}
+	return nil
 }
 
 // addListener starts accepting from fd, which it owns from now on. Loop goroutine only.
@@ -184,6 +189,7 @@ func (l *Loop) register(c *Conn, fd int, opened func(*Conn)) error {
 	nbInit(&c.nb, fd)
 	l.slots.add(c)
 	l.poller.live.Add(1)
+	l.load.Add(1)
 	l.count.opened++
 	opened(c)
 	if c.isGone() {

@@ -285,6 +285,11 @@ func (l *Loop) Detach(*Conn) (Detached, error) {
 	return Detached{}, errors.New("poller: detach is " + notSupported)
 }
 
+// Adopt is for Linux only; fd stays the caller's.
+func (p *Poller) Adopt(int, func(*Conn)) error {
+	return errors.New("poller: adopt is " + notSupported)
+}
+
 // Adopt is for Linux only.
 func (l *Loop) Adopt(Detached, *Conn, func(*Conn)) error {
 	return errors.New("poller: adopt is " + notSupported)

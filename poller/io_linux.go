@@ -121,6 +121,7 @@ func (l *Loop) retire(c *Conn, r Reason) bool {
 	l.poller.table[nbFD(&c.nb)] = nil
 	l.slots.remove(c)
 	l.poller.live.Add(-1)
+	l.load.Add(-1)
 	l.count.closed++
 	l.handler.Closed(c, r)
 	return true

@@ -47,6 +47,7 @@ type Loop struct {
 	stopped bool
 
 	ticks atomic.Uint32 // the poller's clock
+	load  atomic.Int64  // connections that are open or on their way here
 	stats stats
 }
 

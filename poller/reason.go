@@ -20,6 +20,8 @@ const (
 var (
 	// ErrClosed is returned by writes to a connection that is closed, finished or cut.
 	ErrClosed = errors.New("poller: connection is closed")
+	// ErrFull is returned when there are Options.MaxConns connections.
+	ErrFull = errors.New("poller: there are as many connections as may be")
 	// ErrStopped is returned when the poller does not run (any more).
 	ErrStopped = errors.New("poller: stopped")
 )

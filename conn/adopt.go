@@ -1,0 +1,38 @@
+package conn
+
+import (
+	"net/netip"
+
+	"roost/poller"
+)
+
+// Adopt makes a client's connection, with its request still to come, of fd: a connected
+// stream socket, TCP or one end of a socketpair, on the loop that has the fewest.
+// remote is what RemoteAddr tells of it; the zero value leaves that to the socket. It
+// counts against Poller.MaxConns. fd is the server's from now on: it is closed on an
+// error, and if a loop finds later that it cannot take it, which the other end sees as
+// the end of the stream. Any goroutine. An error where there is no epoll, see package poller;
+// there fd stays open.
+func (s *Server) Adopt(fd int, remote netip.AddrPort) error {
+	return s.poller.Adopt(fd, func(pc *poller.Conn) {
+		h := pc.Loop().Handler().(*loop)
+		h.Open(pc)
+		h.setRemote(connOf(pc), remote)
+	})
+}
+
+func (h *loop) setRemote(c *Conn, remote netip.AddrPort) {
+	if remote.IsValid() {
+		c.flags |= flagRemote
+		h.remotes[c.pc.Handle()] = remote
+	}
+}
+
+// RemoteAddr returns the peer's address; zero when the connection is closed. From the
+// handler of an inline route, or on the loop.
+func (c *Conn) RemoteAddr() netip.AddrPort {
+	if c.flags&flagRemote != 0 {
+		return c.loop().remotes[c.pc.Handle()]
+	}
+	return c.pc.RemoteAddr()
+}
