@@ -85,7 +85,7 @@ type Handler interface {
 	Gap(ch string)
 	// Notice is a Notify of any node, this one included.
 	Notice(kind string, data []byte)
-	// Query answers a Survey of any node, this one included.
+	// Query answers a Survey or an AskNode of any node, this one included.
 	Query(kind string, data []byte) (reply []byte, err error)
 }
 

@@ -24,7 +24,8 @@ const (
 
 // nodes are those of the cluster.
 type nodes struct {
-	queries chan struct{}
+	queries chan struct{} // held by answers to all nodes
+	direct  chan struct{} // held by answers to AskNode
 
 	mu   sync.Mutex
 	seen map[string]time.Time // the others, by their last sign of life
@@ -33,7 +34,7 @@ type nodes struct {
 // message between nodes.
 type nodeMessage struct {
 	Node string `json:"node"`
-	What string `json:"what"` // hello, beat, bye, notice, survey, reply
+	What string `json:"what"` // hello, beat, bye, notice, survey, ask, reply
 	Kind string `json:"kind,omitempty"`
 	Data []byte `json:"data,omitempty"`
 	Err  string `json:"error,omitempty"`
@@ -45,10 +46,14 @@ func (b *Broker) allNodes() string { return b.opts.Prefix + ".nodes" }
 func (b *Broker) join() error {
 	b.nodes.seen = make(map[string]time.Time)
 	b.nodes.queries = make(chan struct{}, maxQueries)
+	b.nodes.direct = make(chan struct{}, maxDirect)
 	if b.server != nil {
 		return nil
 	}
 	if _, err := b.nc.Subscribe(b.allNodes(), b.nodeMessage); err != nil {
+		return fmt.Errorf("broker: join: %w", err)
+	}
+	if _, err := b.nc.Subscribe(b.nodeSubject(b.opts.Node), b.asked); err != nil {
 		return fmt.Errorf("broker: join: %w", err)
 	}
 	if err := b.nc.FlushTimeout(requestTimeout); err != nil {
@@ -135,21 +140,22 @@ func (b *Broker) nodeMessage(m *nats.Msg) {
 		b.handler.Notice(msg.Kind, msg.Data)
 	case "survey":
 		if msg.Node != b.opts.Node {
-			b.answer(m, msg)
+			b.answer(m, msg, b.nodes.queries)
 		}
 	}
 }
 
-// answer replies to a survey, on a goroutine of its own: beats must not wait for it.
-func (b *Broker) answer(m *nats.Msg, msg nodeMessage) {
+// answer replies to another node, on a goroutine of its own: beats must not wait for it.
+// Each that is under way holds one of free.
+func (b *Broker) answer(m *nats.Msg, msg nodeMessage, free chan struct{}) {
 	select {
-	case b.nodes.queries <- struct{}{}:
+	case free <- struct{}{}:
 	default:
-		b.reply(m, nil, errors.New("too many surveys at a time"))
+		b.reply(m, nil, errors.New("too many questions at a time"))
 		return
 	}
 	go func() {
-		defer func() { <-b.nodes.queries }()
+		defer func() { <-free }()
 		reply, err := b.handler.Query(msg.Kind, msg.Data)
 		b.reply(m, reply, err)
 	}()
@@ -165,7 +171,7 @@ func (b *Broker) reply(m *nats.Msg, data []byte, failure error) {
 		err = m.Respond(text)
 	}
 	if err != nil && !b.closed.Load() {
-		b.log.Warn("answer to a survey", "error", err)
+		b.log.Warn("answer to another node", "error", err)
 	}
 }
 

@@ -104,7 +104,8 @@ func (n *Node) answer(s *session, id uint32, data []byte, err error) {
 
 // peer tells a handler who asks.
 func (n *Node) peer(s *session) Peer {
-	p := Peer{Client: n.ids.id(s.Conn.Handle()), Transport: "websocket", Protocol: "json", Encoding: "json", User: s.User, Meta: s.look().meta}
+	x := s.look()
+	p := Peer{Client: n.ids.id(s.Conn.Handle()), Transport: x.transport(), Protocol: "json", Encoding: "json", User: s.User, Meta: x.meta}
 	if s.is(markProtobuf) {
 		p.Protocol, p.Encoding = "protobuf", "binary"
 	}

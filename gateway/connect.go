@@ -35,8 +35,11 @@ func (n *Node) admit(r *http.Request) (any, error) {
 	case err != nil:
 		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "invalid_token", Detail: "the token is not valid"}
 	}
-	s := newSession(r)
-	s.extra = &extra{admitted: &claims}
+	s, err := n.newSession(r)
+	if err != nil {
+		return nil, err
+	}
+	s.change(func(e *extra) { e.admitted = &claims })
 	return s, nil
 }
 
@@ -142,6 +145,9 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	}
 	if s.is(markNative) {
 		res.Ping, res.Pong = 0, false
+	}
+	if e := s.look().emulated; e != nil {
+		res.Session = e.id
 	}
 	res.Expires, res.Ttl = ttl(c.ExpireAt)
 	if len(joins) == 0 {

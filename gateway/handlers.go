@@ -22,10 +22,18 @@ type Handlers struct {
 	Message func(context.Context, MessageEvent) error
 }
 
+// Transports of a Peer.
+const (
+	TransportWebSocket  = "websocket"
+	TransportSSE        = "sse"
+	TransportHTTPStream = "http_stream"
+	TransportAPI        = "api" // no client, but the server API
+)
+
 // Peer is the client an event comes from.
 type Peer struct {
 	Client    string `json:"client"`
-	Transport string `json:"transport"` // websocket
+	Transport string `json:"transport"` // one of the Transport constants
 	Protocol  string `json:"protocol"`  // json or protobuf
 	Encoding  string `json:"encoding"`  // of data: json or binary
 	User      string `json:"user,omitempty"`

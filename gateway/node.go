@@ -51,6 +51,8 @@ type Node struct {
 	ended   chan struct{}
 	end     sync.Once
 	closing atomic.Bool
+
+	sessions sessions
 }
 
 func (o *Options) validate() error {
@@ -138,6 +140,9 @@ func (n *Node) Route() *conn.Route { return n.route }
 
 // Start tells the node the server its route belongs to, before it listens.
 func (n *Node) Start(s *conn.Server) { n.server = s }
+
+// MaxMessage returns that of the options.
+func (n *Node) MaxMessage() int64 { return n.opts.MaxMessage }
 
 // Broker returns the node's broker.
 func (n *Node) Broker() *broker.Broker { return n.broker }

@@ -177,6 +177,7 @@ type (
 		Protocol    string   `json:"protocol"`
 		Channels    []string `json:"channels,omitempty"`
 		ConnectedAt int64    `json:"connected_at,omitempty"` // Unix seconds, to ten
+		Session     string   `json:"session,omitempty"`      // of an emulated client; who knows it speaks for the client
 	}
 	ConnectionsResult struct {
 		Connections map[string]ConnectionInfo `json:"connections"` // by client

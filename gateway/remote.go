@@ -48,6 +48,8 @@ func (n *Node) query(kind string, data []byte) ([]byte, error) {
 		return answer(data, n.localRefresh)
 	case "send":
 		return answer(data, n.localSend)
+	case "post":
+		return n.posted(data), nil
 	}
 	return nil, fmt.Errorf("gateway: unknown query %q", kind)
 }
@@ -176,7 +178,11 @@ func (n *Node) localInfo() NodeInfo {
 func (n *Node) localConnections(user string) map[string]ConnectionInfo {
 	out := make(map[string]ConnectionInfo)
 	add := func(s *session) {
-		i := ConnectionInfo{User: s.User, Node: n.broker.Node(), Transport: "websocket", Protocol: "json", ConnectedAt: n.connectedAt(s)}
+		x := s.look()
+		i := ConnectionInfo{User: s.User, Node: n.broker.Node(), Transport: x.transport(), Protocol: "json", ConnectedAt: n.connectedAt(s)}
+		if x.emulated != nil {
+			i.Session = x.emulated.id
+		}
 		if s.is(markProtobuf) {
 			i.Protocol = "protobuf"
 		}
@@ -206,24 +212,32 @@ func (n *Node) localStatus(r *UserStatusRequest) []UserStatus {
 	return out
 }
 
-// targets are the sessions a request means: all of a user, or one client, which must
-// be the user's if both are given.
-func (n *Node) targets(user, id string) []*session {
-	if id != "" {
-		if s := n.find(id); s != nil && (user == "" || s.User == user) {
-			return []*session{s}
+// targets are the sessions a request means: all of a user, or one, by client or emulated
+// session; where several are given it must be all of them.
+func (n *Node) targets(user, id, emulated string) []*session {
+	var one *session
+	switch {
+	case id != "":
+		if one = n.find(id); emulated != "" && one != n.findEmulated(emulated) {
+			one = nil
 		}
+	case emulated != "":
+		one = n.findEmulated(emulated)
+	default:
+		var all []*session
+		for _, cl := range n.hub.ByUser(user) {
+			all = append(all, sessionOf(cl))
+		}
+		return all
+	}
+	if one == nil || user != "" && one.User != user {
 		return nil
 	}
-	var all []*session
-	for _, cl := range n.hub.ByUser(user) {
-		all = append(all, sessionOf(cl))
-	}
-	return all
+	return []*session{one}
 }
 
 func (n *Node) localUnsubscribe(r *UnsubscribeRequest) int {
-	all := n.targets(r.User, r.Client)
+	all := n.targets(r.User, r.Client, r.Session)
 	for _, s := range all {
 		if r.Channel != "" {
 			n.unsubscribe(s, r.Channel, &client.UnsubscribeServer)
@@ -240,7 +254,7 @@ func (n *Node) localDisconnect(r *DisconnectRequest) int {
 		d = client.Disconnect{Code: r.Disconnect.Code, Reason: r.Disconnect.Reason}
 	}
 	count := 0
-	for _, s := range n.targets(r.User, r.Client) {
+	for _, s := range n.targets(r.User, r.Client, r.Session) {
 		if slices.Contains(r.Whitelist, n.ids.id(s.Conn.Handle())) {
 			continue
 		}
@@ -251,7 +265,7 @@ func (n *Node) localDisconnect(r *DisconnectRequest) int {
 }
 
 func (n *Node) localRefresh(r *RefreshRequest) int {
-	all := n.targets(r.User, r.Client)
+	all := n.targets(r.User, r.Client, r.Session)
 	for _, s := range all {
 		if r.Expired {
 			n.disconnect(s, client.DisconnectExpired)
@@ -270,7 +284,7 @@ func (n *Node) localRefresh(r *RefreshRequest) int {
 
 // localSubscribe subscribes clients from the server's side.
 func (n *Node) localSubscribe(r *SubscribeRequest) *OperationError {
-	for _, s := range n.targets(r.User, r.Client) {
+	for _, s := range n.targets(r.User, r.Client, r.Session) {
 		if err := n.subscribeSession(s, r); err != errReplied && err != client.ErrAlreadySubscribed {
 			why := n.reason(err)
 			return &OperationError{Code: why.Code, Message: why.Message}

@@ -114,7 +114,7 @@ func (n *Node) recheck(user string) int {
 		}
 	}
 	if user != "" {
-		for _, s := range n.targets(user, "") {
+		for _, s := range n.targets(user, "", "") {
 			check(s)
 		}
 	} else {

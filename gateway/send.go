@@ -70,7 +70,7 @@ func (n *Node) localSend(r *SendRequest) (o sendOutcome) {
 		return o // Send has looked
 	}
 	isJSON := len(r.Data) > 0 || json.Valid(data)
-	for _, s := range n.targets(r.User, r.Client) {
+	for _, s := range n.targets(r.User, r.Client, "") {
 		switch {
 		case !s.is(markProtobuf) && !isJSON:
 			o.Unfit++

@@ -87,8 +87,8 @@ func (n *Node) Broadcast(ctx context.Context, r *BroadcastRequest) (*BroadcastRe
 
 // Subscribe subscribes a user's clients to a channel.
 func (n *Node) Subscribe(ctx context.Context, r *SubscribeRequest) (*SubscribeResult, error) {
-	if r.User == "" && r.Client == "" {
-		return nil, client.BadRequest("user or client must be given")
+	if r.User == "" && r.Client == "" && r.Session == "" {
+		return nil, client.BadRequest("user, client or session must be given")
 	}
 	if _, err := n.namespace(r.Channel); err != nil {
 		return nil, err
@@ -107,16 +107,16 @@ func (n *Node) Subscribe(ctx context.Context, r *SubscribeRequest) (*SubscribeRe
 
 // Unsubscribe ends subscriptions of a user's clients: to one channel, or to all.
 func (n *Node) Unsubscribe(ctx context.Context, r *UnsubscribeRequest) (*UnsubscribeResult, error) {
-	if r.User == "" && r.Client == "" {
-		return nil, client.BadRequest("user or client must be given")
+	if r.User == "" && r.Client == "" && r.Session == "" {
+		return nil, client.BadRequest("user, client or session must be given")
 	}
 	return &UnsubscribeResult{}, n.failed(ask(ctx, n, "unsubscribe", r, func(int) {}))
 }
 
 // Disconnect closes the connections of a user.
 func (n *Node) Disconnect(ctx context.Context, r *DisconnectRequest) (*DisconnectResult, error) {
-	if r.User == "" && r.Client == "" {
-		return nil, client.BadRequest("user or client must be given")
+	if r.User == "" && r.Client == "" && r.Session == "" {
+		return nil, client.BadRequest("user, client or session must be given")
 	}
 	if d := r.Disconnect; d != nil && (d.Code < 3000 || d.Code > 4999 || len(d.Reason) > 123) {
 		return nil, client.BadRequest("disconnect has code %d and a reason of %d bytes, allowed are 3000 to 4999 and 123", d.Code, len(d.Reason))
@@ -126,8 +126,8 @@ func (n *Node) Disconnect(ctx context.Context, r *DisconnectRequest) (*Disconnec
 
 // Refresh prolongs the connections of a user, or lets them expire.
 func (n *Node) Refresh(ctx context.Context, r *RefreshRequest) (*RefreshResult, error) {
-	if r.User == "" && r.Client == "" {
-		return nil, client.BadRequest("user or client must be given")
+	if r.User == "" && r.Client == "" && r.Session == "" {
+		return nil, client.BadRequest("user, client or session must be given")
 	}
 	return &RefreshResult{}, n.failed(ask(ctx, n, "refresh", r, func(int) {}))
 }
@@ -244,7 +244,7 @@ func (n *Node) RPC(ctx context.Context, r *RPCRequest) (*RPCResult, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.opts.CallTimeout)
 	defer cancel()
-	data, err := n.opts.Handlers.RPC(ctx, RPCEvent{Peer: Peer{Transport: "api", Protocol: "json", Encoding: "json"}, Method: r.Method, Data: r.Params})
+	data, err := n.opts.Handlers.RPC(ctx, RPCEvent{Peer: Peer{Transport: TransportAPI, Protocol: "json", Encoding: "json"}, Method: r.Method, Data: r.Params})
 	if err != nil {
 		return nil, n.failed(err)
 	}

@@ -54,6 +54,7 @@ const connectUnit = 10 * time.Second
 // extra is what few clients have.
 type extra struct {
 	admitted *auth.Connect // token checked before the upgrade
+	emulated *Emulated     // nil for a WebSocket
 	info     []byte        // of the connection, shown to others
 	token    string        // jti of the connection's token
 	meta     []byte        // of the connection's token, for handlers
@@ -124,9 +125,16 @@ func (s *session) change(f func(*extra)) {
 func (s *session) tidy() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if e := s.extra; e != nil && e.admitted == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && len(e.channels) == 0 {
+	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && len(e.channels) == 0 {
 		s.extra = nil
 	}
+}
+
+func (e *extra) transport() string {
+	if e.emulated != nil {
+		return e.emulated.transport
+	}
+	return TransportWebSocket
 }
 
 // look returns a copy of the session's extra.
@@ -191,14 +199,21 @@ func (n *Node) newRoute() *conn.Route {
 	if n.opts.UpgradeAuth {
 		rt.Admit = n.admit
 	} else {
-		rt.Authorize = func(r *http.Request) (any, error) { return newSession(r), nil }
+		rt.Authorize = func(r *http.Request) (any, error) { return n.newSession(r) }
 	}
 	return rt
 }
 
-// newSession reads from the request how the client speaks.
-func newSession(r *http.Request) *session {
+// newSession reads from the request how the client speaks, and by which transport. Its
+// errors are *ws.HandshakeError.
+func (n *Node) newSession(r *http.Request) (*session, error) {
 	s := new(session)
+	switch e, err := n.emulated(r, s); {
+	case err != nil:
+		return nil, err
+	case e != nil:
+		s.extra = &extra{emulated: e}
+	}
 	q := r.URL.Query()
 	if q.Get("format") == "protobuf" || q.Get("cf_protocol") == "protobuf" || offers(r, "centrifuge-protobuf") {
 		s.set(markProtobuf)
@@ -206,7 +221,7 @@ func newSession(r *http.Request) *session {
 	if q.Get("cf_ws_frame_ping_pong") == "true" {
 		s.set(markNative)
 	}
-	return s
+	return s, nil
 }
 
 func offers(r *http.Request, protocol string) bool {

@@ -30,6 +30,8 @@ type Stats struct {
 	Closes        map[uint32]uint64 // all, by the code of the close
 	Tokens        map[string]uint64 // refused, by why
 	Broker        broker.Stats
+
+	Emulated map[string]int64 // of Clients, those of each transport but WebSocket
 }
 
 type counts struct {
@@ -83,6 +85,6 @@ func (n *Node) Stats() Stats {
 		Connects: uint64(c.connects.Load()), Publications: c.publications.Load(), Received: c.received.Load(),
 		Deliveries: n.hub.Deliveries.Load(), Pushes: c.pushes.Load(), Pings: c.pings.Load(), Gaps: c.gaps.Load(),
 		Commands: c.commands.all(), Errors: c.errors.all(), Disconnects: c.disconnects.all(), Closes: c.closes.all(),
-		Tokens: c.tokens.all(), Broker: n.broker.Stats(),
+		Tokens: c.tokens.all(), Broker: n.broker.Stats(), Emulated: n.sessions.byTransport(),
 	}
 }

@@ -64,6 +64,7 @@ var (
 
 	descClients       = desc("clients", "Clients of the client protocol now, after their connect command.")
 	descTransports    = desc("client_connections", "Connections of the client protocol now, with and without a connect command.")
+	descByTransport   = desc("clients_by_transport", "Clients of the client protocol now, by transport (websocket, sse, http_stream).", "transport")
 	descUsers         = desc("users", "Clients with an identity now.")
 	descChannels      = desc("channels", "Channels with subscribers on this node now.")
 	descSubscriptions = desc("subscriptions", "Subscriptions of this node's clients now.")
@@ -90,6 +91,11 @@ var (
 	descBrokerReads      = desc("broker_history_reads_total", "Reads of history by where from (memory, stream).", "from")
 	descBrokerTail       = desc("broker_tail_bytes", "Recent publications in memory now, in bytes.")
 	descBrokerUp         = desc("broker_up", "1 while NATS can be reached, else 0.")
+
+	descEmulationStreams     = desc("emulation_streams", "Streams to clients by SSE and HTTP streaming now.")
+	descEmulationConnections = desc("emulation_connections", "Connections of such clients now, those for what they send included.")
+	descEmulationRefused     = desc("emulation_refused_total", "Streams and connections of such clients refused, by why.", "reason")
+	descEmulationPosts       = desc("emulation_posts_total", "Requests in which such clients sent commands, by outcome; delivered, forwarded (to another node) and ended (the client was just disconnected) were answered 204.", "outcome")
 
 	descBackendCalls     = desc("backend_calls", "Calls of backends under way now.", "backend")
 	descBackendWaiting   = desc("backend_calls_waiting", "Calls that wait for their turn now.", "backend")
@@ -124,8 +130,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 // samples is where one scrape goes.
 type samples chan<- prometheus.Metric
 
-func (s samples) gauge(d *prometheus.Desc, v int64) {
-	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+func (s samples) gauge(d *prometheus.Desc, v int64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 }
 
 func (s samples) count(d *prometheus.Desc, v uint64, labels ...string) {
@@ -173,6 +179,12 @@ func (s samples) server(st conn.Stats) {
 func (s samples) node(st gateway.Stats) {
 	s.gauge(descTransports, st.Transports)
 	s.gauge(descClients, st.Clients)
+	others := st.Clients
+	for transport, n := range st.Emulated {
+		s.gauge(descByTransport, n, transport)
+		others -= n
+	}
+	s.gauge(descByTransport, max(0, others), gateway.TransportWebSocket)
 	s.gauge(descUsers, st.Users)
 	s.gauge(descChannels, st.Channels)
 	s.gauge(descSubscriptions, st.Subscriptions)

@@ -8,13 +8,15 @@ import (
 
 	"roost/auth"
 	"roost/conn"
+	"roost/emulation"
 	"roost/gateway"
 	"roost/internal/config"
 	"roost/poller"
 )
 
 // room is how many clients the descriptors allow besides what the process itself
-// needs for listeners, loops, backends and the internal address, and for NATS' files.
+// needs for listeners, loops, backends and the internal address, for NATS' files, and
+// for emulated clients.
 func room(c *config.Config) int {
 	own := 64
 	if c.Data != "" {
@@ -23,6 +25,9 @@ func room(c *config.Config) int {
 	limit, err := poller.DescriptorLimit()
 	if err != nil || limit > 1<<30 {
 		return 0
+	}
+	if c.MaxEmulated > 0 {
+		own += emulation.Descriptors(maxEmulated(c))
 	}
 	return max(1, int(limit)-own)
 }

@@ -16,6 +16,7 @@ import (
 
 	"roost/auth"
 	"roost/conn"
+	"roost/emulation"
 	"roost/gateway"
 	"roost/internal/config"
 	"roost/poller"
@@ -88,6 +89,8 @@ type process struct {
 	server   *conn.Server
 	internal *internalServer
 
+	emulation *emulation.Server
+
 	address        string
 	madeUpKey      string // for the server API, where none was given
 	madeUpPassword string // for the admin page, likewise
@@ -112,10 +115,15 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 		d := newDev()
 		o.Routes, o.HTTP = append(o.Routes, d.routes()...), d.page
 	}
+	p.emulation = newEmulation(&s.Config, p.node, log)
+	if s.MaxEmulated > 0 {
+		o.Hand, o.HandPaths = p.emulation.Hand, emulation.Paths
+	}
 	if p.server, err = conn.New(o); err != nil {
 		return p, err
 	}
 	p.node.Start(p.server)
+	p.emulation.Start(p.server.Adopt)
 	keys := s.APIKey
 	if s.Dev && len(keys) == 0 {
 		keys = []string{rand.Text()}
@@ -160,7 +168,7 @@ func (p *process) stop(ctx context.Context) (err error) {
 	p.up.Store(false)
 	if p.server != nil {
 		p.node.Drain()
-		err = p.server.Shutdown(ctx)
+		err = errors.Join(p.server.Shutdown(ctx), p.emulation.Shutdown(ctx))
 	}
 	if p.internal != nil {
 		p.internal.stop(ctx)
@@ -193,7 +201,7 @@ func (s *serveCmd) logStart(log *slog.Logger, srv *conn.Server, api bool) {
 	}
 	clients := cmp.Or(s.MaxConnections, room(&s.Config))
 	log.Info("gateway started", "version", version, "loops", len(srv.Poller().Loops()), "io_uring", srv.Poller().IOUring(),
-		"descriptor_limit", limit, "clients_at_most", clients, "kernel_memory_for_that_many_mb", clients*kernelPerConn>>20)
+		"descriptor_limit", limit, "clients_at_most", clients, "emulated_at_most", maxEmulated(&s.Config), "kernel_memory_for_that_many_mb", clients*kernelPerConn>>20)
 	if clients < 100_000 {
 		log.Info("raise the descriptor limit for more clients, see docs/tuning.md", "now", limit)
 	}

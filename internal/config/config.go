@@ -86,6 +86,7 @@ type Limits struct {
 	StaleTimeout     time.Duration `help:"How long it may then take to send the connect command." default:"10s"`
 	ExpiryGrace      time.Duration `help:"How long a client may take to refresh an expired token." default:"25s"`
 	MaxConnections   int           `help:"Clients at the same time; 0 is what descriptors allow."`
+	MaxEmulated      int           `help:"Clients by SSE and HTTP streaming at the same time, at most one for 16 open files the process may have; 0 turns both off." default:"10000"`
 	UserConnections  int           `help:"Connections one user may have on this node; 0 is no limit."`
 	MaxChannels      int           `help:"Channels a client may subscribe to." default:"128"`
 	MaxChannelLength int           `help:"Longest name of a channel, in bytes; 255 at most." default:"255"`

@@ -65,6 +65,7 @@ func (c *Config) numbers() (all []error) {
 		{"send-buffer", int64(c.SendBuffer), 0, any, "0 (the kernel's choice) or more bytes"},
 		{"receive-buffer", int64(c.ReceiveBuffer), 0, any, "0 (the kernel's choice) or more bytes"},
 		{"max-connections", int64(c.MaxConnections), 0, any, "0 (what descriptors allow) or more"},
+		{"max-emulated", int64(c.MaxEmulated), 0, 1_000_000, "0 (off) to 1000000"},
 		{"tail-bytes", c.TailBytes, 1, any, "above 0 bytes"},
 		{"nats-replicas", int64(c.NATSReplicas), 1, maxReplicas, "1 to 5"},
 	} {
