@@ -199,6 +199,7 @@ func (n *Node) unsubscribe(s *session, channel string, u *client.Unsubscribe) {
 		n.announce(s, ch, false)
 	}
 	s.forget(ch)
+	n.noteUnsubscribed(s, channel, u)
 }
 
 // announce tells a channel that a client came or left.

@@ -20,6 +20,15 @@ type Handlers struct {
 	// Message takes a client's send command, which has no answer; only a
 	// *client.Disconnect reaches the client.
 	Message func(context.Context, MessageEvent) error
+
+	// Disconnect is told of each client that was connected and has gone, Unsubscribe of
+	// each subscription that ended before its client did: at least once each, in no order,
+	// by whichever node of the cluster, for as long as Options.Events says. No client
+	// waits for them. An event is taken if nil is returned, or a *client.Error that is
+	// not Temporary; after any other error it comes again. The number of calls is bounded by
+	// Options.Events instead of MaxCalls.
+	Disconnect  func(context.Context, DisconnectEvent) error
+	Unsubscribe func(context.Context, UnsubscribeEvent) error
 }
 
 // Transports of a Peer.

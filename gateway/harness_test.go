@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ type testNode struct {
 	*Node
 	t    *testing.T
 	addr string
+	stop func()
 }
 
 func start(t *testing.T, change func(*Options)) *testNode {
@@ -52,18 +54,19 @@ func start(t *testing.T, change func(*Options)) *testNode {
 		t.Fatal(err)
 	}
 	n.Start(srv)
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		n.Drain()
 		_ = srv.Shutdown(ctx)
 		_ = n.Shutdown(ctx)
 	})
+	t.Cleanup(stop)
 	addr, err := srv.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testNode{n, t, addr.String()}
+	return &testNode{n, t, addr.String(), stop}
 }
 
 // raw is a client that sends and sees frames as they are.

@@ -45,6 +45,7 @@ type Node struct {
 	counts  counts
 	rates   publishRates
 	behind  catchUps
+	notices notices
 	calls   chan struct{}   // holds one for each call of a handler that is under way
 	life    context.Context // ends with Shutdown
 	kill    context.CancelFunc
@@ -129,8 +130,11 @@ func New(opts Options) (*Node, error) {
 	if n.broker, err = broker.New(opts.Broker); err != nil {
 		return nil, err
 	}
-	if err := n.loadRevocations(); err != nil {
-		return nil, errors.Join(err, n.broker.Close())
+	if err = n.loadRevocations(); err == nil {
+		err = n.openNotices()
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.Shutdown(context.Background()))
 	}
 	return n, nil
 }
@@ -138,8 +142,12 @@ func New(opts Options) (*Node, error) {
 // Route is where clients connect.
 func (n *Node) Route() *conn.Route { return n.route }
 
-// Start tells the node the server its route belongs to, before it listens.
-func (n *Node) Start(s *conn.Server) { n.server = s }
+// Start tells the node the server its route belongs to, before it listens. From then on
+// handlers may be called.
+func (n *Node) Start(s *conn.Server) {
+	n.server = s
+	n.notices.each(func(q *notice) { q.Start() })
+}
 
 // MaxMessage returns that of the options.
 func (n *Node) MaxMessage() int64 { return n.opts.MaxMessage }
@@ -162,11 +170,13 @@ func (n *Node) Drain() {
 	n.each(func(s *session) { n.disconnect(s, client.DisconnectShutdown) })
 }
 
-// Shutdown ends the node after its server has been shut down.
-func (n *Node) Shutdown(context.Context) error {
+// Shutdown ends the node after its server has been shut down. It waits for what the
+// application is to be told to be stored: until ctx ends, and at least a second.
+func (n *Node) Shutdown(ctx context.Context) error {
 	n.closing.Store(true)
 	var err error
 	n.end.Do(func() {
+		n.closeNotices(ctx)
 		n.kill()
 		close(n.ended)
 		err = n.broker.Close()

@@ -55,6 +55,8 @@ type Options struct {
 	MaxCalls int
 	// CallTimeout is the time one has. Default: 10 s.
 	CallTimeout time.Duration
+	// Events bounds what waits for Handlers.Disconnect and Handlers.Unsubscribe.
+	Events EventOptions
 
 	Logger *slog.Logger
 }

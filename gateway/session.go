@@ -53,12 +53,13 @@ const connectUnit = 10 * time.Second
 
 // extra is what few clients have.
 type extra struct {
-	admitted *auth.Connect // token checked before the upgrade
-	emulated *Emulated     // nil for a WebSocket
-	info     []byte        // of the connection, shown to others
-	token    string        // jti of the connection's token
-	meta     []byte        // of the connection's token, for handlers
-	calls    int           // of handlers, under way
+	admitted *auth.Connect      // token checked before the upgrade
+	emulated *Emulated          // nil for a WebSocket
+	info     []byte             // of the connection, shown to others
+	token    string             // jti of the connection's token
+	meta     []byte             // of the connection's token, for handlers
+	calls    int                // of handlers, under way
+	gone     *client.Disconnect // what the gateway ended the connection with, if Handlers.Disconnect is to hear
 	channels map[*hub.Channel]*channelExtra
 }
 
@@ -125,7 +126,7 @@ func (s *session) change(f func(*extra)) {
 func (s *session) tidy() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && len(e.channels) == 0 {
+	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && e.gone == nil && len(e.channels) == 0 {
 		s.extra = nil
 	}
 }
@@ -265,7 +266,7 @@ func (h *handler) Message(c *conn.Conn, _ ws.Opcode, payload []byte) {
 }
 
 // Close implements conn.Handler.
-func (h *handler) Close(c *conn.Conn, _ conn.Reason, code ws.CloseCode) {
+func (h *handler) Close(c *conn.Conn, why conn.Reason, code ws.CloseCode) {
 	n, s := (*Node)(h), c.Session().(*session)
 	s.set(markEnded)
 	n.counts.transports.Add(-1)
@@ -276,21 +277,34 @@ func (h *handler) Close(c *conn.Conn, _ conn.Reason, code ws.CloseCode) {
 	n.counts.clients.Add(-1)
 	n.hub.Remove(&s.Client)
 	n.seen.left(s.User)
-	channels := s.End()
-	if len(channels) == 0 {
-		return
+	left, announce := n.leaveAll(s)
+	if n.notices.disconnect != nil {
+		n.noteGone(s, why, left)
 	}
-	var announce []*hub.Channel
-	n.onLoop(c, func() {
-		for _, ch := range channels {
-			if flags, live := ch.Leave(&s.Client); live && flags&hub.Announce != 0 {
-				announce = append(announce, ch)
-			}
-		}
-	})
 	for _, ch := range announce {
 		n.announce(s, ch, false)
 	}
+}
+
+// leaveAll ends all subscriptions of a client that has gone. It returns their names, if
+// somebody wants to hear them, and the channels that are to be told.
+func (n *Node) leaveAll(s *session) (left []string, announce []*hub.Channel) {
+	channels := s.End()
+	if len(channels) == 0 {
+		return nil, nil
+	}
+	n.onLoop(s.Conn, func() {
+		for _, ch := range channels {
+			flags, live := ch.Leave(&s.Client)
+			if live && flags&hub.Announce != 0 {
+				announce = append(announce, ch)
+			}
+			if live && n.notices.disconnect != nil {
+				left = append(left, ch.Name())
+			}
+		}
+	})
+	return left, announce
 }
 
 // fail ends a session for an error: a disconnect as it is, anything else as a bad
@@ -308,6 +322,14 @@ func (n *Node) fail(s *session, err error) {
 // disconnect closes the client's connection with a code. Any goroutine.
 func (n *Node) disconnect(s *session, d client.Disconnect) {
 	s.set(markEnded)
+	if n.notices.disconnect != nil {
+		why := d
+		s.change(func(e *extra) {
+			if e.gone == nil {
+				e.gone = &why
+			}
+		})
+	}
 	n.counts.disconnects.add(d.Code)
 	s.Conn.Close(ws.CloseCode(d.Code), d.Reason)
 }

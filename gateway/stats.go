@@ -18,17 +18,18 @@ type Stats struct {
 	Channels      int64 // with subscribers here, now
 	Subscriptions int64 // now
 	Connects      uint64
-	Publications  uint64            // published by clients and the API of this node
-	Received      uint64            // publications with subscribers here
-	Deliveries    uint64            // frames to subscribers
-	Pushes        uint64            // other pushes, to one client
-	Pings         uint64            // of the protocol
-	Gaps          uint64            // channels whose subscribers had to start over
-	Commands      map[string]uint64 // by kind
-	Errors        map[uint32]uint64 // replies by error code
-	Disconnects   map[uint32]uint64 // by the server, by code
-	Closes        map[uint32]uint64 // all, by the code of the close
-	Tokens        map[string]uint64 // refused, by why
+	Publications  uint64                // published by clients and the API of this node
+	Received      uint64                // publications with subscribers here
+	Deliveries    uint64                // frames to subscribers
+	Pushes        uint64                // other pushes, to one client
+	Pings         uint64                // of the protocol
+	Gaps          uint64                // channels whose subscribers had to start over
+	Commands      map[string]uint64     // by kind
+	Errors        map[uint32]uint64     // replies by error code
+	Disconnects   map[uint32]uint64     // by the server, by code
+	Closes        map[uint32]uint64     // all, by the code of the close
+	Tokens        map[string]uint64     // refused, by why
+	Events        map[string]EventStats // by event, of those that have a handler
 	Broker        broker.Stats
 
 	Emulated map[string]int64 // of Clients, those of each transport but WebSocket
@@ -79,7 +80,10 @@ func (t *tally[K]) all() map[K]uint64 {
 // Stats returns the node's figures. Any goroutine.
 func (n *Node) Stats() Stats {
 	c := &n.counts
+	queues := make(map[string]EventStats)
+	n.notices.each(func(q *notice) { queues[q.kind] = q.stats() })
 	return Stats{
+		Events:     queues,
 		Transports: c.transports.Load(), Clients: c.clients.Load(), Users: n.hub.Users.Load(),
 		Channels: n.hub.Channels.Load(), Subscriptions: n.hub.Subscriptions.Load(),
 		Connects: uint64(c.connects.Load()), Publications: c.publications.Load(), Received: c.received.Load(),
