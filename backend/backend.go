@@ -107,12 +107,24 @@ func (s *Set) Handlers() (h gateway.Handlers) {
 	if s.opts.Message != "" {
 		h.Message = s.message
 	}
+	if s.opts.Disconnect != "" {
+		h.Disconnect = s.disconnect
+	}
+	if s.opts.Unsubscribe != "" {
+		h.Unsubscribe = s.unsubscribe
+	}
 	return h
 }
 
 // call asks a backend and hands the result to use, whose error means that it is garbage.
 // The error it returns is a *client.Error or a *client.Disconnect.
 func (s *Set) call(ctx context.Context, e *endpoint, q *request, use func(result []byte) error) error {
+	_, reply := s.try(ctx, e, q, use)
+	return reply
+}
+
+// try is call that says what came of it, too.
+func (s *Set) try(ctx context.Context, e *endpoint, q *request, use func(result []byte) error) (outcome, error) {
 	begun := time.Now()
 	raw, err := e.ask(ctx, q)
 	if err == nil {
@@ -126,7 +138,7 @@ func (s *Set) call(ctx context.Context, e *endpoint, q *request, use func(result
 			s.opts.Logger.Warn("a backend failed", "backend", e.name, "event", q.event.String(), "outcome", o.String(), "error", clip(err.Error()), "not_logged", also)
 		}
 	}
-	return reply
+	return o, reply
 }
 
 // judge says what came of a call, and what its client gets.

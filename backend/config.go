@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"roost/gateway"
 )
 
 // Config says which backends there are and what they are asked. The zero value asks
@@ -22,6 +24,12 @@ type Config struct {
 	RPC []Rule `yaml:"rpc" json:"rpc"`
 	// Message is the name of the backend that takes send commands; none refuses them.
 	Message string `yaml:"message" json:"message"`
+	// Disconnect and Unsubscribe are the names of the backends that are told of clients
+	// that have gone and of subscriptions that ended; none tells nobody.
+	Disconnect  string `yaml:"disconnect" json:"disconnect"`
+	Unsubscribe string `yaml:"unsubscribe" json:"unsubscribe"`
+	// Events bounds what waits to be told.
+	Events gateway.EventOptions `yaml:"events" json:"events"`
 }
 
 // Endpoint is where a backend is, and how it is asked.
@@ -124,7 +132,7 @@ func (c Config) Problems() (all []error) {
 			all = append(all, fmt.Errorf("message: %w", err))
 		}
 	}
-	return all
+	return append(all, c.eventProblems()...)
 }
 
 func (c Config) known(name string) error {

@@ -16,10 +16,12 @@ type event uint8
 const (
 	eventRPC event = iota
 	eventMessage
+	eventDisconnect
+	eventUnsubscribe
 	events // how many there are
 )
 
-var eventNames = [events]string{"rpc", "message"}
+var eventNames = [events]string{"rpc", "message", "disconnect", "unsubscribe"}
 
 func (e event) String() string { return eventNames[e] }
 

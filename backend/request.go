@@ -14,6 +14,7 @@ type request struct {
 	method string
 	data   []byte
 	again  bool // asking twice does no harm
+	told   *told
 }
 
 // encode returns q's JSON, in one allocation if its data is JSON. It is not taken from a pool:
@@ -27,6 +28,9 @@ func (q *request) encode() []byte {
 		size = base64.StdEncoding.EncodedLen(size)
 	}
 	size += names + len(p.Client) + len(p.Transport) + len(p.Protocol) + len(p.Encoding) + len(p.User) + len(p.Meta) + len(q.method)
+	if q.told != nil {
+		size += q.told.size()
+	}
 	b := make([]byte, 0, size)
 	b = appendString(append(b, `{"event":`...), q.event.String())
 	b = appendString(append(b, `,"client":`...), p.Client)
@@ -48,6 +52,9 @@ func (q *request) encode() []byte {
 		b = append(b, '"')
 	case len(q.data) > 0:
 		b = append(append(b, `,"data":`...), q.data...)
+	}
+	if q.told != nil {
+		b = q.told.append(b)
 	}
 	return append(b, '}')
 }

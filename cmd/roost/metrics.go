@@ -101,6 +101,14 @@ var (
 	descBackendWaiting   = desc("backend_calls_waiting", "Calls that wait for their turn now.", "backend")
 	metricBackendSeconds = describe("backend_call_seconds", "How long calls of backends took, by how they ended (histogram).", "backend", "event", "outcome")
 
+	descEventsQueued    = desc("events_queued_total", "Events for backends (disconnect, unsubscribe) that this node stored.", "event")
+	descEventsDelivered = desc("events_delivered_total", "Events that backends took from this node.", "event")
+	descEventsRetried   = desc("events_retried_total", "Times an event was not taken and comes again.", "event")
+	descEventsDropped   = desc("events_dropped_total", "Events given up, by why (age, room, rejected); rejected are answers that are final errors.", "event", "reason")
+	descEventsWaiting   = desc("events_waiting", "Events in memory of this node that are not stored yet.", "event")
+	descEventsPending   = desc("events_pending", "Events of all nodes in the queue, as of some seconds ago.", "event")
+	descEventsOldest    = desc("events_oldest_seconds", "Age of the oldest of them.", "event")
+
 	metricAPIRequests = describe("api_requests_total", "Operations of the server API by method and error code, 0 for none; without a method those refused before.", "method", "code")
 	metricAPISeconds  = describe("api_request_seconds", "How long they took (histogram).", "method")
 
@@ -200,6 +208,24 @@ func (s samples) node(st gateway.Stats) {
 	s.byCode(descDisconnects, st.Disconnects)
 	s.byCode(descCloses, st.Closes)
 	s.byLabel(descTokens, st.Tokens)
+	for event, q := range st.Events {
+		s.events(event, q)
+	}
+}
+
+func (s samples) events(event string, q gateway.EventStats) {
+	s.count(descEventsQueued, q.Stored, event)
+	s.count(descEventsDelivered, q.Done-min(q.Done, q.Rejected), event)
+	s.count(descEventsRetried, q.Retried, event)
+	s.count(descEventsDropped, q.TooOld, event, "age")
+	s.count(descEventsDropped, q.Refused, event, "room")
+	s.count(descEventsDropped, q.Rejected, event, "rejected")
+	for _, g := range []struct {
+		desc  *prometheus.Desc
+		value float64
+	}{{descEventsWaiting, float64(q.Waiting)}, {descEventsPending, float64(q.Pending)}, {descEventsOldest, q.OldestAge.Seconds()}} {
+		s <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.value, event)
+	}
 }
 
 func (s samples) broker(st broker.Stats) {

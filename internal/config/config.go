@@ -175,6 +175,6 @@ func (c *Config) Gateway() gateway.Options {
 		UpgradeAuth: c.UpgradeAuth, TokenCookie: c.TokenCookie, TokenHeader: c.TokenHeader, TokenQuery: c.TokenQuery,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, StaleTimeout: c.StaleTimeout, ExpiryGrace: c.ExpiryGrace,
 		MaxChannels: c.MaxChannels, MaxChannelLength: c.MaxChannelLength, MaxMessage: c.MaxMessage,
-		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections, CallTimeout: calls,
+		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections, CallTimeout: calls, Events: c.Backends.Events,
 	}
 }

@@ -59,6 +59,15 @@ var endpointHelp = map[string]string{
 	"max-answer":  "Largest answer in bytes; 0 is 1048576.",
 }
 
+// eventsHelp says what each bound of events does.
+var eventsHelp = map[string]string{
+	"concurrency": "Events that one gateway tells at a time; 0 is 32.",
+	"max-age":     "After this time an event that no backend took is dropped; 0s is 24h.",
+	"max-bytes":   "Bytes of events the queue in NATS holds; 0 is 1073741824.",
+	"max-waiting": "Bytes of events in memory that are not in the queue yet, as NATS is away or the queue is full; what comes then is dropped; 0 is 67108864.",
+	"grace":       "How long a gateway of a cluster is not heard of before its clients count as gone; 0s is 30s.",
+}
+
 // TestPage compares docs/configuration.md with the code. `make docs` writes it.
 func TestPage(t *testing.T) {
 	var text strings.Builder
@@ -68,6 +77,8 @@ func TestPage(t *testing.T) {
 	writeOptions[gateway.Namespace](t, &text, namespaceHelp)
 	text.WriteString(backendsHead)
 	writeOptions[backend.Endpoint](t, &text, endpointHelp)
+	text.WriteString(eventsHead)
+	writeOptions[gateway.EventOptions](t, &text, eventsHelp)
 	if *update {
 		if err := os.WriteFile(page, []byte(text.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -209,8 +220,18 @@ The block ` + "`backends`" + `, or ` + "`ROOST_BACKENDS`" + `, names the servers
 | ` + "`servers`" + ` | The settings of each by a name of yours, 1 to 64 of ` + "`A-Z a-z 0-9 _ . -`" + `. |
 | ` + "`rpc`" + ` | Which of them answers ` + "`rpc`" + `: the first rule whose ` + "`method`" + ` matches, a name, the beginning of names followed by ` + "`*`" + `, or ` + "`*`" + `. |
 | ` + "`message`" + ` | Which takes ` + "`send`" + `; none refuses it. |
+| ` + "`disconnect`" + ` | Which is told of clients that have gone; none tells nobody. |
+| ` + "`unsubscribe`" + ` | Which is told of subscriptions that ended; none tells nobody. |
+| ` + "`events`" + ` | Bounds of what waits to be told, see below. |
 
 The settings of a server:
+
+| name | default | what it does |
+|---|---|---|
+`
+
+const eventsHead = `
+Those of ` + "`events`" + `, for ` + "`disconnect` and `unsubscribe`" + ` each:
 
 | name | default | what it does |
 |---|---|---|
