@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -34,6 +35,7 @@ type Server struct {
 		turns []*turn // found no free worker, first come first served
 	}
 	admissions admissions
+	parked     atomic.Int64 // turns that have left their worker and will ask for another
 }
 
 // ticks are the options' times in the poller's unit.
@@ -128,7 +130,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		defer half.Stop()
 	}
 	err := s.poller.Stop(ctx)
-	for s.Stats().WorkersBusy > 0 && ctx.Err() == nil { // handlers still hear of the end
+	for (s.parked.Load() > 0 || s.Stats().WorkersBusy > 0) && ctx.Err() == nil { // handlers still hear of the end
 		time.Sleep(time.Millisecond)
 	}
 	s.pool.Release()

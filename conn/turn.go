@@ -19,9 +19,11 @@ type turn struct {
 	inbox   []item
 	spare   []item    // the other half of inbox
 	bytes   int       // of payload in inbox
-	running bool      // a worker has it, or it waits for one
+	running bool      // a worker has it, it waits for one, or it is parked
 	since   time.Time // when it began to wait for a worker; zero when it does not
 	paused  bool      // the loop stopped reading
+	ended   bool      // the end is in inbox, or was
+	park    *parking  // nil unless Handler.Message has parked it
 
 	broken atomic.Bool // the route's code panicked: no more messages
 	admits bool        // it stands for admissions, not for a connection; static
@@ -32,7 +34,7 @@ type itemKind uint8
 const (
 	itemMessage itemKind = iota
 	itemOpen
-	itemEnd // close once all before it is handled
+	itemEnd // from here on: nothing more comes. Close once all before it is handled
 	itemEOF
 	itemClosed
 )
@@ -89,6 +91,11 @@ func (h *loop) enqueue(c *Conn, it item) {
 	if it.buf != nil {
 		t.bytes += len(*it.buf)
 	}
+	var gone func()
+	if it.kind >= itemEnd {
+		t.ended = true
+		gone = t.park.end()
+	}
 	if len(t.inbox) >= s.opts.InboxMessages || t.bytes >= s.opts.InboxBytes {
 		t.paused = true
 		c.pc.Pause()
@@ -96,6 +103,9 @@ func (h *loop) enqueue(c *Conn, it item) {
 	start := !t.running
 	t.running = true
 	t.mu.Unlock()
+	if gone != nil {
+		gone()
+	}
 	if start {
 		if !s.submit(t) {
 			h.arm(c, s.ticks.overload)
@@ -166,6 +176,9 @@ func (s *Server) takeTurn(t *turn) (more bool) {
 	}
 	for i := range items {
 		s.handle(t, items[i])
+		if t.park != nil {
+			return t.leave(s, items, i+1)
+		}
 	}
 	clear(items)
 	t.mu.Lock()
@@ -213,6 +226,7 @@ func (s *Server) recovered(c *Conn) {
 			c.closing(ws.CloseInternal)
 		} else {
 			c.turn.broken.Store(true)
+			c.Unpark() // who would do so may never have been told
 		}
 		c.fail(ReasonPanic, "internal error")
 	}
