@@ -14,11 +14,19 @@ import (
 // the end of the stream. Any goroutine. An error where there is no epoll, see package poller;
 // there fd stays open.
 func (s *Server) Adopt(fd int, remote netip.AddrPort) error {
-	return s.poller.Adopt(fd, func(pc *poller.Conn) {
+	return s.poller.Adopt(poller.Detached{FD: fd}, s.adopted(remote))
+}
+
+// adopted begins with a connection that was not accepted.
+func (s *Server) adopted(remote netip.AddrPort) func(*poller.Conn) {
+	return func(pc *poller.Conn) {
 		h := pc.Loop().Handler().(*loop)
 		h.Open(pc)
 		h.setRemote(connOf(pc), remote)
-	})
+		if s.stopping.Load() {
+			pc.Cut(ReasonShutdown)
+		}
+	}
 }
 
 func (h *loop) setRemote(c *Conn, remote netip.AddrPort) {

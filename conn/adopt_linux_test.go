@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"roost/poller"
+	"roost/poller/ktls"
 	"roost/proto/ws"
 )
 
@@ -25,7 +26,7 @@ func pair(t *testing.T) (fd int, other net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err = netConn(fds[1])
+	other, err = ktls.Conn(fds[1])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ const (
 	stateClosing // a close frame was received or sent; input is ignored
 	stateRefused // no WebSocket: answered by HTTP
 	stateAdmit   // a worker decides on the upgrade
+	stateTLS     // nothing has come yet where TLS is spoken; route is the index into Server.secure
 )
 
 type flags uint8

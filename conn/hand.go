@@ -2,12 +2,11 @@ package conn
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 
+	"roost/poller/ktls"
 	"roost/proto/ws"
 )
 
@@ -49,27 +48,16 @@ func (h *loop) hand(c *Conn, head []byte) {
 	}
 	head = bytes.Clone(head)
 	go func() {
-		nc, err := netConn(d.FD)
+		nc, err := ktls.Conn(d.FD)
 		if err != nil {
 			h.server.opts.Logger.Error("a connection was not handed over", "error", err)
 			return
 		}
+		if d.TLS {
+			nc = ktls.Stream(nc)
+		}
 		h.server.opts.Hand(&handed{Conn: nc, head: head, remote: net.TCPAddrFromAddrPort(remote)})
 	}()
-}
-
-// netConn makes a net.Conn of a descriptor, which it owns whatever the result.
-func netConn(fd int) (net.Conn, error) {
-	f := os.NewFile(uintptr(fd), "")
-	if f == nil {
-		return nil, fmt.Errorf("conn: %d is no descriptor", fd)
-	}
-	c, err := net.FileConn(f) // a duplicate
-	_ = f.Close()
-	if err != nil {
-		return nil, fmt.Errorf("conn: descriptor %d: %w", fd, err)
-	}
-	return c, nil
 }
 
 // handed is a connection that left its loop.

@@ -45,6 +45,8 @@ func (h *loop) Data(pc *poller.Conn, b []byte) {
 		h.decode(c, b)
 	case stateAdmit:
 		h.keep(c, b)
+	case stateTLS:
+		h.hello(c, b)
 	}
 }
 

@@ -38,6 +38,7 @@ var reasons = [reasonCount]reasonInfo{
 	poller.ReasonWriteError: {"write_error", 0},
 	poller.ReasonDetached:   {"detached", 0},
 	poller.ReasonStopped:    {"stopped", 0},
+	poller.ReasonRecord:     {"tls_record", 0},
 	ReasonPeerClosed:        {"peer_closed", 0},
 	ReasonProtocol:          {"protocol", 0},
 	ReasonHandshake:         {"handshake_refused", 0},

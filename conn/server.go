@@ -36,6 +36,9 @@ type Server struct {
 	}
 	admissions admissions
 	parked     atomic.Int64 // turns that have left their worker and will ask for another
+
+	stopping atomic.Bool
+	tls      security
 }
 
 // ticks are the options' times in the poller's unit.
@@ -117,7 +120,9 @@ const shutdownText = "the server is shutting down"
 // messages are with the pool is told after the answers, or when half of ctx's time
 // has passed. The error is that of ctx if any had to be cut.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.stopping.Store(true)
 	s.poller.StopAccepting()
+	s.tls.stop()
 	for _, h := range s.loops {
 		s.eachSlice(h, h.goAway, nil)
 	}
@@ -130,6 +135,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		defer half.Stop()
 	}
 	err := s.poller.Stop(ctx)
+	s.tls.wait(ctx)
 	for (s.parked.Load() > 0 || s.Stats().WorkersBusy > 0) && ctx.Err() == nil { // handlers still hear of the end
 		time.Sleep(time.Millisecond)
 	}
@@ -140,7 +146,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // goAway ends a connection for shutdown, after the answers to what it has sent.
 func (h *loop) goAway(c *Conn) {
 	switch {
-	case c.state == stateHandshake:
+	case c.state == stateHandshake || c.state == stateTLS:
 		c.pc.Cut(ReasonShutdown)
 	case c.state == stateAdmit:
 		h.refuse(c, c.part.admit.request, ReasonShutdown, errAdmitShutdown)

@@ -53,6 +53,7 @@ type Stats struct {
 	HandshakeErrors map[string]uint64 // by ws.HandshakeError.Label
 	WorkersBusy     int
 	Waiting         int // connections that wait for a worker
+	TLS             TLSStats
 }
 
 // Stats returns the figures of all loops. Any goroutine.
@@ -63,6 +64,8 @@ func (s *Server) Stats() Stats {
 		ProtocolErrors:  s.protocolErrors.snapshot(),
 		HandshakeErrors: s.handshakeErrors.snapshot(),
 	}
+	st.TLS = s.tls.stats()
+	st.TLS.Kernel = st.Poller.TLS
 	s.waiting.mu.Lock()
 	st.WorkersBusy, st.Waiting = s.waiting.busy, len(s.waiting.turns)
 	s.waiting.mu.Unlock()

@@ -24,7 +24,8 @@ const (
 // listener is one listening socket on one loop.
 type listener struct {
 	conn    Conn // first, registered with the loop's engine
-	reserve int  // a descriptor to spend when there are no others
+	opened  func(*Conn)
+	reserve int // a descriptor to spend when there are no others
 	backoff time.Duration
 	waiting bool // backing off
 	logged  time.Time
@@ -81,14 +82,18 @@ func setOption(fd, level, opt, value int, name string) error {
 	return nil
 }
 
-// addListener starts accepting from fd, which it owns from now on. Loop goroutine only.
-func (l *Loop) addListener(fd int) error {
+// addListener starts accepting from fd, which it owns from now on. opened replaces
+// Handler.Open unless it is nil. Loop goroutine only.
+func (l *Loop) addListener(fd int, opened func(*Conn)) error {
 	reserve, err := unix.Open(reserveSource, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		_ = unix.Close(fd)
 		return fmt.Errorf("poller: open reserve descriptor: %w", err)
 	}
-	ln := &listener{reserve: reserve}
+	ln := &listener{reserve: reserve, opened: opened}
+	if opened == nil {
+		ln.opened = l.handler.Open
+	}
 	ln.conn.loop, ln.conn.slot = l, slotListener
 	nbInit(&ln.conn.nb, fd)
 	if err := l.engine.add(&ln.conn.nb); err != nil {
@@ -123,7 +128,7 @@ func (l *Loop) accept(ln *listener) {
 		switch err {
 		case nil:
 			ln.backoff = 0
-			l.open(fd)
+			l.open(ln, fd)
 		case unix.EAGAIN:
 			return
 		case unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.EPERM:
@@ -167,13 +172,13 @@ func (l *Loop) acceptFailed(ln *listener, err error) {
 }
 
 // open makes a connection of an accepted descriptor.
-func (l *Loop) open(fd int) {
+func (l *Loop) open(ln *listener, fd int) {
 	if limit := l.poller.opts.MaxConns; limit > 0 && l.poller.live.Load() >= int64(limit) {
 		l.count.refused++
 		_ = unix.Close(fd)
 		return
 	}
-	if err := l.register(l.poller.opts.New(), fd, l.handler.Open); err != nil {
+	if err := l.register(l.poller.opts.New(), fd, ln.opened); err != nil {
 		l.count.refused++
 	}
 }
@@ -191,6 +196,9 @@ func (l *Loop) register(c *Conn, fd int, opened func(*Conn)) error {
 	l.poller.live.Add(1)
 	l.load.Add(1)
 	l.count.opened++
+	if c.own&ownTLS != 0 {
+		l.count.tls++
+	}
 	opened(c)
 	if c.isGone() {
 		return ErrClosed

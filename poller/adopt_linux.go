@@ -10,28 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Adopt makes a connection of fd, a connected stream socket (TCP, or one end of a
-// socketpair), on the loop that has the fewest. It counts against Options.MaxConns
-// and gets the socket options that its kind of socket has. opened is called on the
-// loop instead of Handler.Open, before anything is read. fd is the poller's from now
-// on: it is closed on an error, and also if the loop cannot take it later, which the
-// other end sees as the end of the stream. Any goroutine.
-func (p *Poller) Adopt(fd int, opened func(*Conn)) error {
+// Adopt makes a connection of d, whose descriptor is a connected stream socket (TCP,
+// or one end of a socketpair), on the loop that has the fewest. It counts against
+// Options.MaxConns and gets the socket options that its kind of socket has. opened is
+// called on the loop instead of Handler.Open, before anything is read. The descriptor
+// is the poller's from now on: it is closed on an error, and also if the loop cannot
+// take it later, which the other end sees as the end of the stream. Any goroutine.
+func (p *Poller) Adopt(d Detached, opened func(*Conn)) error {
 	l := slices.MinFunc(p.loops, func(a, b *Loop) int { return cmp.Compare(a.load.Load(), b.load.Load()) })
-	if err := p.prepare(fd); err != nil {
-		_ = unix.Close(fd)
+	if err := p.prepare(d.FD); err != nil {
+		_ = unix.Close(d.FD)
 		return err
 	}
 	l.load.Add(1) // or all of a burst would go to one loop
 	posted := l.Post(func() {
 		l.load.Add(-1)
-		if err := l.register(p.opts.New(), fd, opened); err != nil {
+		l.count.adopted++
+		if err := l.take(d, p.opts.New(), opened); err != nil {
 			l.count.refused++
 		}
 	})
 	if !posted {
 		l.load.Add(-1)
-		_ = unix.Close(fd)
+		_ = unix.Close(d.FD)
 		return ErrStopped
 	}
 	return nil

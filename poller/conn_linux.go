@@ -49,6 +49,7 @@ const (
 	ownLinger                       // our side is shut down; input is thrown away
 	ownInBatch                      // has an entry in the ring that is not submitted
 	ownGone                         // closed
+	ownTLS                          // the kernel carries its TLS records, see record_linux.go
 )
 
 type guardedFlags uint8

@@ -278,6 +278,7 @@ func (l *Loop) FinishNow(c *Conn, r Reason) { c.Finish(r) }
 type Detached struct {
 	FD     int
 	Unsent []byte
+	TLS    bool
 }
 
 // Detach is for Linux only.
@@ -285,8 +286,8 @@ func (l *Loop) Detach(*Conn) (Detached, error) {
 	return Detached{}, errors.New("poller: detach is " + notSupported)
 }
 
-// Adopt is for Linux only; fd stays the caller's.
-func (p *Poller) Adopt(int, func(*Conn)) error {
+// Adopt is for Linux only; the descriptor stays the caller's.
+func (p *Poller) Adopt(Detached, func(*Conn)) error {
 	return errors.New("poller: adopt is " + notSupported)
 }
 

@@ -14,6 +14,7 @@ import (
 type Detached struct {
 	FD     int    // owned by the receiver, close-on-exec
 	Unsent []byte // queued but not written
+	TLS    bool   // the kernel carries its TLS records, see package ktls
 }
 
 // Detach takes c off its loop without a word to the peer: the returned descriptor
@@ -44,7 +45,7 @@ func (l *Loop) Detach(c *Conn) (Detached, error) {
 		_ = unix.Close(dup)
 		return Detached{}, fmt.Errorf("poller: leave epoll: %w", err)
 	}
-	d := Detached{FD: dup}
+	d := Detached{FD: dup, TLS: c.own&ownTLS != 0}
 	c.nb.Lock()
 	if c.out != nil {
 		d.Unsent = c.out.bytes()
@@ -66,12 +67,19 @@ func (l *Loop) Adopt(d Detached, c *Conn, opened func(*Conn)) error {
 		_ = unix.Close(d.FD)
 		return fmt.Errorf("poller: adopt descriptor %d: %w", d.FD, err)
 	}
-	err := l.register(c, d.FD, func(c *Conn) {
-		_, _ = c.WriteShared(d.Unsent) // cannot fail: nobody else knows c yet
-		opened(c)
-	})
-	if err != nil {
+	if err := l.take(d, c, opened); err != nil {
 		return fmt.Errorf("poller: adopt descriptor %d: %w", d.FD, err)
 	}
 	return nil
+}
+
+// take registers c as d's owner.
+func (l *Loop) take(d Detached, c *Conn, opened func(*Conn)) error {
+	if d.TLS {
+		c.own |= ownTLS
+	}
+	return l.register(c, d.FD, func(c *Conn) {
+		_, _ = c.WriteShared(d.Unsent) // cannot fail: nobody else knows c yet
+		opened(c)
+	})
 }

@@ -153,11 +153,11 @@ func (f *flusher) add(c *Conn) bool {
 		total += len(s)
 	}
 	if len(segs) == 1 {
-		f.ring.send(nbFD(&c.nb), segs[0])
+		f.ring.send(nbFD(&c.nb), segs[0], c.sendFlags())
 	} else {
 		f.msgs[i] = unix.Msghdr{Iov: &f.iovs[i][0]}
 		f.msgs[i].SetIovlen(len(segs))
-		f.ring.sendmsg(nbFD(&c.nb), &f.msgs[i])
+		f.ring.sendmsg(nbFD(&c.nb), &f.msgs[i], c.sendFlags())
 	}
 	f.entry(c, total, nil)
 	return true
@@ -295,9 +295,9 @@ func retryable(res int32) bool {
 }
 
 // block waits for EPOLLOUT, or tries again in the next pass where the kernel was
-// merely interrupted or short of memory.
+// merely interrupted or short of memory, or its TLS stopped short of a full socket.
 func (f *flusher) block(c *Conn, pending int, res int32) {
-	if res < 0 && syscall.Errno(-res) != syscall.EAGAIN {
+	if res < 0 && syscall.Errno(-res) != syscall.EAGAIN || res >= 0 && c.own&ownTLS != 0 {
 		c.requeue()
 		return
 	}
@@ -341,7 +341,7 @@ func (l *Loop) Push(c *Conn, p []byte) (pending int, err error) {
 	if !free {
 		return c.WriteShared(p)
 	}
-	f.ring.send(nbFD(&c.nb), p)
+	f.ring.send(nbFD(&c.nb), p, c.sendFlags())
 	f.entry(c, len(p), p)
 	return 0, nil
 }
@@ -447,6 +447,9 @@ func (l *Loop) FinishNow(c *Conn, r Reason) {
 // finish shuts our side down after the last write.
 func (l *Loop) finish(c *Conn) {
 	if c.own&(ownLinger|ownGone) != 0 {
+		return
+	}
+	if c.own&ownTLS != 0 && !l.notify(c) {
 		return
 	}
 	if c.own&ownEOF != 0 || unix.Shutdown(nbFD(&c.nb), unix.SHUT_WR) != nil {

@@ -9,7 +9,8 @@ import (
 )
 
 // read takes what the socket has, up to a budget. A read that does not fill the
-// buffer has emptied the socket, but for an end of stream that epoll told of.
+// buffer has emptied the socket, but for an end of stream that epoll told of, and but
+// for TLS records, of which a read takes only those that are one kind.
 func (l *Loop) read(c *Conn) {
 	for range readBudget {
 		n, errno := l.sys.read(nbFD(&c.nb), l.buf)
@@ -21,14 +22,16 @@ func (l *Loop) read(c *Conn) {
 			l.drained(c)
 			return
 		case errno != 0:
-			l.close(c, ReasonReadError)
-			return
+			if !l.failed(c, errno) {
+				return
+			}
+			continue
 		case n == 0:
 			l.eof(c)
 			return
 		}
 		l.input(c, l.buf[:n])
-		if n < len(l.buf) && c.own&ownHup == 0 || c.isGone() || c.own&ownPaused != 0 {
+		if n < len(l.buf) && c.own&(ownHup|ownTLS) == 0 || c.isGone() || c.own&ownPaused != 0 {
 			return
 		}
 	}
@@ -39,7 +42,7 @@ func (l *Loop) read(c *Conn) {
 func (l *Loop) input(c *Conn, b []byte) {
 	l.count.bytesIn += uint64(len(b))
 	c.lastRead = l.now
-	if c.own&ownLinger == 0 {
+	if c.own&(ownLinger|ownEOF) == 0 {
 		l.reading = c
 		l.handler.Data(c, b)
 		l.reading = nil
@@ -70,7 +73,7 @@ func (l *Loop) eof(c *Conn) {
 	c.nb.Lock()
 	idle := c.out == nil
 	c.nb.Unlock()
-	if idle && c.own&ownInBatch == 0 {
+	if idle && c.own&(ownInBatch|ownTLS) == 0 {
 		l.close(c, ReasonEOF)
 		return
 	}
@@ -123,6 +126,9 @@ func (l *Loop) retire(c *Conn, r Reason) bool {
 	l.poller.live.Add(-1)
 	l.load.Add(-1)
 	l.count.closed++
+	if c.own&ownTLS != 0 {
+		l.count.tls--
+	}
 	l.handler.Closed(c, r)
 	return true
 }

@@ -111,6 +111,12 @@ func (p *Poller) IOUring() bool { return p.uring }
 // Listen accepts connections on a TCP address, host:port, on all loops. It
 // returns the address bound, which tells the port where port 0 was asked for.
 func (p *Poller) Listen(address string) (netip.AddrPort, error) {
+	return p.ListenFor(address, nil)
+}
+
+// ListenFor is Listen with a function that is called instead of Handler.Open for the
+// connections accepted on this address. Linux only.
+func (p *Poller) ListenFor(address string, opened func(*Conn)) (netip.AddrPort, error) {
 	// SO_REUSEPORT would let a second process share the port without a word.
 	probe, err := net.Listen("tcp", address)
 	if err != nil {
@@ -127,7 +133,7 @@ func (p *Poller) Listen(address string) (netip.AddrPort, error) {
 			return bound, err
 		}
 		bound = b
-		if err := l.call(func() error { return l.addListener(fd) }); err != nil {
+		if err := l.call(func() error { return l.addListener(fd, opened) }); err != nil {
 			return bound, err
 		}
 	}

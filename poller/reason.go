@@ -14,6 +14,7 @@ const (
 	ReasonWriteError        // a send failed, mostly EPIPE or ECONNRESET
 	ReasonDetached          // the descriptor was handed over, see Loop.Detach
 	ReasonStopped           // the poller stopped
+	ReasonRecord            // a TLS record that the kernel cannot go on after, or an alert
 	ReasonUser       Reason = 16
 )
 

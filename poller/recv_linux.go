@@ -2,7 +2,10 @@
 
 package poller
 
-import "runtime"
+import (
+	"runtime"
+	"syscall"
+)
 
 const (
 	recvSize      = 2 << 10 // bytes read by one entry of a batch; more is read by plain calls
@@ -94,11 +97,12 @@ func (r *receiver) received(c *Conn, b []byte, res int32) {
 	l := r.loop
 	switch {
 	case res < 0 && !retryable(res): // told once only
-		l.close(c, ReasonReadError)
-		return
+		if !l.failed(c, syscall.Errno(-res)) {
+			return
+		}
 	case res > 0:
 		l.input(c, b[:res])
-		if int(res) < len(b) || c.isGone() || c.own&ownPaused != 0 {
+		if int(res) < len(b) && c.own&ownTLS == 0 || c.isGone() || c.own&ownPaused != 0 {
 			return
 		}
 	}

@@ -24,7 +24,7 @@ const (
 	enterGetEvents  = 1 << 0
 	offSQRing       = 0
 	offSQEs         = 0x10000000
-	ringSendFlags   = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL | unix.MSG_WAITALL
+	ringSendFlags   = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	sqeSize         = 64
 	ringProbeLength = 8
 	ringTries       = 1 << 10 // calls per batch until a ring that makes no progress is given up
@@ -141,7 +141,7 @@ func (r *ring) probe() error {
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
 	want := make([]byte, ringProbeLength)
-	r.send(pair[0], want)
+	r.send(pair[0], want, unix.MSG_WAITALL)
 	res, err := r.submit()
 	if err != nil {
 		return err
@@ -163,8 +163,9 @@ func (r *ring) next(op uint8, fd int) *sqe {
 }
 
 // send adds one send(2). The caller keeps b alive until submit returns.
-func (r *ring) send(fd int, b []byte) {
+func (r *ring) send(fd int, b []byte, flags uint32) {
 	e := r.next(opSend, fd)
+	e.msgFlags |= flags
 	e.addr = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
 	e.len = uint32(len(b))
 }
@@ -179,8 +180,9 @@ func (r *ring) recv(fd int, b []byte) {
 
 // sendmsg adds one sendmsg(2). The caller keeps h and what it points to alive and
 // in place until submit returns.
-func (r *ring) sendmsg(fd int, h *unix.Msghdr) {
+func (r *ring) sendmsg(fd int, h *unix.Msghdr, flags uint32) {
 	e := r.next(opSendmsg, fd)
+	e.msgFlags |= flags
 	e.addr = uint64(uintptr(unsafe.Pointer(h)))
 	e.len = 1
 }

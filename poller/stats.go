@@ -4,19 +4,22 @@ import "sync/atomic"
 
 // counters are a loop's own figures, published once per pass.
 type counters struct {
-	opened, closed, refused, acceptErrors   uint64
-	reads, bytesIn, sends, bytesOut, enters uint64
-	blocked                                 uint64
+	opened, adopted, closed, refused, acceptErrors uint64
+	reads, bytesIn, sends, bytesOut, enters        uint64
+	blocked                                        uint64
+	tls                                            int64 // connections now
 }
 
 type stats struct {
-	opened, closed, refused, acceptErrors   atomic.Uint64
-	reads, bytesIn, sends, bytesOut, enters atomic.Uint64
-	blocked                                 atomic.Uint64
+	opened, adopted, closed, refused, acceptErrors atomic.Uint64
+	reads, bytesIn, sends, bytesOut, enters        atomic.Uint64
+	blocked                                        atomic.Uint64
+	tls                                            atomic.Int64
 }
 
 func (c *counters) publish(s *stats) {
 	s.opened.Store(c.opened)
+	s.adopted.Store(c.adopted)
 	s.closed.Store(c.closed)
 	s.refused.Store(c.refused)
 	s.acceptErrors.Store(c.acceptErrors)
@@ -26,12 +29,15 @@ func (c *counters) publish(s *stats) {
 	s.bytesOut.Store(c.bytesOut)
 	s.enters.Store(c.enters)
 	s.blocked.Store(c.blocked)
+	s.tls.Store(c.tls)
 }
 
 // Stats are totals since the start, summed over the loops; at most one tick old.
 type Stats struct {
 	Open         int64  // connections now
+	TLS          int64  // of these with records carried by the kernel
 	Opened       uint64 // connections accepted or adopted
+	Adopted      uint64 // of these by Poller.Adopt
 	Closed       uint64
 	Refused      uint64 // accepted and closed at once for want of room
 	AcceptErrors uint64 // accept(2) failures that led to a pause
@@ -45,6 +51,8 @@ type Stats struct {
 
 func (s *Stats) add(l *stats) {
 	s.Opened += l.opened.Load()
+	s.Adopted += l.adopted.Load()
+	s.TLS += l.tls.Load()
 	s.Closed += l.closed.Load()
 	s.Refused += l.refused.Load()
 	s.AcceptErrors += l.acceptErrors.Load()

@@ -3,10 +3,13 @@
 package poller
 
 import (
+	"crypto/tls"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"roost/poller/ktls"
 )
 
 // sys holds the system calls that can fail in ways a test must be able to
@@ -17,12 +20,16 @@ type sys struct {
 	write  func(fd int, b []byte) (int, syscall.Errno)
 	writev func(fd int, iov []unix.Iovec) (int, syscall.Errno)
 	enter  func(r *ring, submit, wait int) (int, syscall.Errno)
+	// control and alert deal with TLS records that are no data.
+	control func(fd int, b []byte) (int, error)
+	alert   func(fd int, a tls.AlertError) error
 	// always makes every read and write part of a batch, however few they are.
 	always bool
 }
 
 func realSys() *sys {
-	return &sys{accept: accept4, read: rawRead, write: rawWrite, writev: rawWritev, enter: ringEnter}
+	return &sys{accept: accept4, read: rawRead, write: rawWrite, writev: rawWritev, enter: ringEnter,
+		control: ktls.Control, alert: ktls.Alert}
 }
 
 func accept4(fd int) (int, error) {

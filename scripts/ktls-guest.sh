@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs the tests of poller/ktls that need a kernel with TLS, in a QEMU guest: Debian's cloud kernel with its modules and the
-# static test binary. TESTS= chooses by name, TIMEOUT= is in seconds.
+# Runs the tests of poller/ktls and conn that need a kernel with TLS, in a QEMU guest: Debian's cloud kernel with its modules and the
+# static test binaries. TESTS= chooses by name, TIMEOUT= is in seconds.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source scripts/guest.sh
 need_go
 
 # In the order of their dependencies.
 readonly MODULES=(cryptd crypto_simd gf128mul ghash-generic ctr gcm aesni-intel libchacha chacha-x86_64 poly1305-x86_64 chacha20poly1305 tls)
-tests=${TESTS:-^TestGuest}
+tests=${TESTS:-^Test(Guest|TLS)}
 timeout=${TIMEOUT:-180}
 work=out/ktls-guest
 tree=$work/initramfs
@@ -15,6 +15,7 @@ tree=$work/initramfs
 fetch_guest "$work" "${MODULES[@]}"
 rm -rf "$tree" && mkdir -p "$tree/bin" "$tree/modules"
 CGO_ENABLED=0 go test -c -tags ktlsguest -o "$tree/bin/ktls.test" ./poller/ktls
+CGO_ENABLED=0 go test -c -tags ktlsguest -o "$tree/bin/conn.test" ./conn
 cp "$work"/modules/*.ko "$tree/modules/"
 printf '%s\n' "${MODULES[@]}" >"$tree/modules/order"
 echo "$tests" >"$tree/tests"
@@ -24,4 +25,4 @@ export -f run_guest guest_accelerator
 timeout "$timeout" bash -c 'run_guest "$@"' - "$work" 2 1024 -serial stdio | tee "$work/console.log" ||
 	fail "the guest did not end within $timeout s (TIMEOUT=)"
 grep -q '^--- PASS' "$work/console.log" || fail "no test ran"
-grep -q 'tests ended with code 0' "$work/console.log" || fail "tests failed in the guest"
+(($(grep -c 'tests ended with code 0' "$work/console.log") == 2)) || fail "tests failed in the guest"

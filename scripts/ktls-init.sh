@@ -4,5 +4,7 @@ while read -r module; do insmod "/modules/$module.ko" || echo "ktls: cannot load
 # shellcheck disable=SC3045 # busybox has it
 ulimit -n 16384
 read -r tests </tests
-ktls.test -test.v -test.run "$tests"
-echo "ktls: tests ended with code $?"
+for program in ktls conn; do
+	"$program.test" -test.v -test.run "$tests"
+	echo "$program: tests ended with code $?"
+done

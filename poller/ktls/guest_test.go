@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -272,12 +273,15 @@ func TestGuestProbe(t *testing.T) {
 // TestGuestPeerGone: a client that left before its keys were set is an error, no fallback.
 func TestGuestPeerGone(t *testing.T) {
 	l := listen(t)
-	client := dialRaw(t, l)
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	server, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.SetLinger(0); err != nil {
+	if err := client.(*net.TCPConn).SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
 	_ = client.Close()

@@ -134,6 +134,7 @@ type Handshaker struct {
 	closed  bool
 	stats   Stats
 	address map[netip.Prefix]int // in flight
+	conns   map[net.Conn]bool    // in flight
 	running sync.WaitGroup       // Add under mu
 }
 
@@ -142,7 +143,7 @@ func New(o Options) (*Handshaker, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	h := &Handshaker{o: o, config: o.Config.Clone(), address: map[netip.Prefix]int{}}
+	h := &Handshaker{o: o, config: o.Config.Clone(), address: map[netip.Prefix]int{}, conns: map[net.Conn]bool{}}
 	if h.config.CipherSuites == nil {
 		for id := range suites {
 			h.config.CipherSuites = append(h.config.CipherSuites, id)
@@ -168,13 +169,13 @@ func (h *Handshaker) Kernel() bool { return len(h.supported) > 0 }
 // block.
 func (h *Handshaker) Take(c net.Conn, head []byte) error {
 	address := addressOf(c)
-	if err := h.admit(address); err != nil {
+	if err := h.admit(c, address); err != nil {
 		_ = c.Close()
 		return err
 	}
 	head = slices.Clone(head)
 	go func() {
-		defer h.leave(address)
+		defer h.leave(c, address)
 		s, err := h.handshake(c, head)
 		h.count(s, err)
 		h.o.Done(s, err)
@@ -196,7 +197,7 @@ func addressOf(c net.Conn) netip.Prefix {
 	return p
 }
 
-func (h *Handshaker) admit(address netip.Prefix) error {
+func (h *Handshaker) admit(c net.Conn, address netip.Prefix) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -208,14 +209,16 @@ func (h *Handshaker) admit(address netip.Prefix) error {
 	}
 	h.stats.InFlight++
 	h.address[address]++
+	h.conns[c] = true
 	h.running.Add(1)
 	return nil
 }
 
-func (h *Handshaker) leave(address netip.Prefix) {
+func (h *Handshaker) leave(c net.Conn, address netip.Prefix) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stats.InFlight--
+	delete(h.conns, c)
 	if h.address[address]--; h.address[address] == 0 {
 		delete(h.address, address)
 	}
@@ -242,11 +245,14 @@ func (h *Handshaker) Stats() Stats {
 	return h.stats
 }
 
-// Close refuses further connections and waits, no longer than Options.Timeout, for the handshakes in flight. Sessions
-// that were handed out go on.
+// Close refuses further connections, cuts those whose handshakes are in flight, and waits for the last Options.Done.
+// Sessions that were handed out go on.
 func (h *Handshaker) Close() {
 	h.mu.Lock()
 	h.closed = true
+	for c := range h.conns {
+		_ = c.SetDeadline(time.Unix(1, 0)) // ends the handshake, not a session that has just come of it
+	}
 	h.mu.Unlock()
 	h.running.Wait()
 }
@@ -284,8 +290,8 @@ func (h *Handshaker) configFor(secrets *secrets, written *uint64) *tls.Config {
 
 func (h *Handshaker) finish(t *tls.Conn, records *recordConn, secrets *secrets, written *uint64) (Session, error) {
 	c := records.Conn
-	if err := c.SetDeadline(time.Now().Add(h.o.Timeout)); err != nil {
-		return noSession, fmt.Errorf("ktls: set deadline: %w", err)
+	if err := h.limit(c); err != nil {
+		return noSession, err
 	}
 	if err := t.Handshake(); err != nil {
 		return noSession, fmt.Errorf("ktls: handshake: %w", err)
@@ -321,6 +327,19 @@ func (h *Handshaker) finish(t *tls.Conn, records *recordConn, secrets *secrets, 
 		return noSession, err
 	}
 	return s, nil
+}
+
+// limit sets the handshake's deadline, unless Close has.
+func (h *Handshaker) limit(c net.Conn) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	if err := c.SetDeadline(time.Now().Add(h.o.Timeout)); err != nil {
+		return fmt.Errorf("ktls: set deadline: %w", err)
+	}
+	return nil
 }
 
 // fallback keeps a session in user space if there is room for it.

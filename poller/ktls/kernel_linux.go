@@ -27,19 +27,8 @@ const (
 // errNoULP: the socket is as it was.
 var errNoULP = errors.New("ktls: the kernel has no TLS for this socket (modprobe tls)")
 
-// Conn makes a net.Conn for [Handshaker.Take] of a descriptor, which is taken over whatever the result.
-func Conn(fd int) (net.Conn, error) {
-	f := os.NewFile(uintptr(fd), "")
-	if f == nil {
-		return nil, fmt.Errorf("ktls: %d is no descriptor", fd)
-	}
-	c, err := net.FileConn(f) // a duplicate
-	_ = f.Close()
-	if err != nil {
-		return nil, fmt.Errorf("ktls: descriptor %d: %w", fd, err)
-	}
-	return c, nil
-}
+// errRecord: what came has no business in a session.
+var errRecord = errors.New("ktls: unexpected record")
 
 // install puts the keys into the socket and returns a duplicate of its descriptor, non-blocking and close-on-exec. After
 // errNoULP c is as it was, after any other error it is of no use.
@@ -179,7 +168,22 @@ func Control(fd int, b []byte) (n int, err error) {
 	case kind == recordHandshake:
 		return 0, ErrHandshakeMessage
 	}
-	return 0, fmt.Errorf("ktls: record of type %d with %d bytes", kind, n)
+	return 0, fmt.Errorf("%w: type %d with %d bytes", errRecord, kind, n)
+}
+
+// Answer returns the alert (RFC 8446, 6.2) that tells the peer why its session ends, after a read or [Control] failed
+// with err; false where there is nothing to tell.
+func Answer(err error) (tls.AlertError, bool) {
+	const unexpectedMessage, badRecordMAC, recordOverflow tls.AlertError = 10, 20, 22
+	switch {
+	case errors.Is(err, unix.EBADMSG):
+		return badRecordMAC, true
+	case errors.Is(err, unix.EMSGSIZE):
+		return recordOverflow, true
+	case errors.Is(err, unix.EINVAL) || errors.Is(err, ErrHandshakeMessage) || errors.Is(err, errRecord):
+		return unexpectedMessage, true
+	}
+	return 0, false
 }
 
 // Alert sends an alert (RFC 8446, 6) on a descriptor with kernel TLS. It does not block: EAGAIN means that the socket is
