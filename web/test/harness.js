@@ -1,5 +1,7 @@
 // What a scenario works with. It runs in Node and in a browser, so it imports nothing.
 
+const NOWHERE = 'http://127.0.0.1:1' // nothing listens, and browsers do not even try
+const EMULATION = '/emulation'
 const PATIENCE = 20_000 // milliseconds that anything awaited may take
 
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))
@@ -56,11 +58,12 @@ export async function refusal (promise, what) {
 
 export class Harness {
   /**
-   * Centrifuge and WebSocket are the classes to use, api(method, body) calls the server's HTTP API and returns its answer,
-   * sign(claims) makes a token, and prefix keeps channels and users of one scenario apart from all others.
+   * Centrifuge, WebSocket and EventSource are the classes to use, api(method, body) calls the server's HTTP API and returns its answer,
+   * sign(claims) makes a token, and prefix keeps channels and users of one scenario apart from all others. With a transport, http_stream or
+   * sse, url is not that of WebSockets but of the gateway or, as browsers open but six connections to a host, one for each client.
    */
-  constructor ({ Centrifuge, WebSocket, protobuf, url, api, sign, prefix }) {
-    Object.assign(this, { Centrifuge, WebSocket, protobuf, url, api, sign, prefix, clients: [] })
+  constructor ({ Centrifuge, WebSocket, EventSource, protobuf, url, transport, api, sign, prefix }) {
+    Object.assign(this, { Centrifuge, WebSocket, EventSource, protobuf, url, transport, api, sign, prefix, clients: [] })
   }
 
   channel (name, namespace) {
@@ -97,6 +100,13 @@ export class Harness {
     return data?.length ? JSON.parse(new TextDecoder().decode(data)) : undefined
   }
 
+  /** Where a client connects, and where it posts to. */
+  endpoint (query) {
+    if (!this.transport) return { endpoint: this.url + query }
+    const base = Array.isArray(this.url) ? this.url[this.clients.length % this.url.length] : this.url
+    return { endpoint: [{ transport: this.transport, endpoint: `${base}/connection/${this.transport}${query}` }], emulationEndpoint: base + EMULATION }
+  }
+
   /**
    * A client that is not yet connected. snap() cuts its connection; offline() too, and keeps it cut until online(). hold() keeps it
    * from connecting again once it is cut by something else.
@@ -111,8 +121,20 @@ export class Harness {
         socket = this
       }
     }
-    const client = new this.Centrifuge(this.url + query, {
-      websocket: WebSocket, networkEventTarget: network, minReconnectDelay: 20, maxReconnectDelay: 200, timeout: 8000, ...options
+    const EventSource = this.EventSource && class extends this.EventSource {
+      constructor (url) {
+        super(held ? NOWHERE : url)
+        socket = { close: () => { this.close(); this.onerror({}) } }
+      }
+    }
+    const fetch = (url, options) => {
+      const cut = new AbortController()
+      if (!url.endsWith(EMULATION)) socket = { close: () => cut.abort() }
+      return globalThis.fetch(held ? NOWHERE : url, { ...options, signal: AbortSignal.any([options.signal, cut.signal]) })
+    }
+    const { endpoint, ...paths } = this.endpoint(query)
+    const client = new this.Centrifuge(endpoint, {
+      websocket: WebSocket, eventsource: EventSource, fetch, networkEventTarget: network, minReconnectDelay: 20, maxReconnectDelay: 200, timeout: 8000, ...paths, ...options
     })
     client.snap = () => socket.terminate ? socket.terminate() : socket.close()
     client.hold = () => { held = true }
