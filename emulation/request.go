@@ -93,7 +93,6 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, limit int64) ([]by
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Now().Add(s.opts.RequestTimeout))
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	_ = c.SetReadDeadline(time.Time{})
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -103,6 +102,7 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, limit int64) ([]by
 	case err != nil:
 		return nil, refusal(http.StatusBadRequest, "body", "the body did not arrive: %v", err)
 	}
+	_ = c.SetReadDeadline(time.Time{}) // only now: net/http reads what is left of a body that was refused
 	return b, nil
 }
 

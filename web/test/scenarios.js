@@ -162,7 +162,7 @@ const presence = {
     bob.disconnect()
     let left
     await until(() => `two left, but ${JSON.stringify(left)}`, () => {
-      ann.presence(channel).then(({ clients }) => { left = Object.keys(clients) })
+      ann.presence(channel).then(({ clients }) => { left = Object.keys(clients) }, () => {}) // the last may end with the client
       return left?.length === 2
     })
     equal(left.sort(), [ann.id, ann2.id].sort(), 'those who stayed')
