@@ -77,6 +77,7 @@ func New(o Options) *Server {
 	mux.HandleFunc(PathSSE, s.shared(http.MethodGet, s.sse))
 	mux.HandleFunc(PathHTTPStream, s.shared(http.MethodPost, s.httpStream))
 	mux.HandleFunc(PathEmulation, s.shared(http.MethodPost, s.post))
+	mux.HandleFunc("/", s.back)
 	s.http = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: o.RequestTimeout,
