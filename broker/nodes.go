@@ -29,11 +29,21 @@ type nodes struct {
 
 	mu   sync.Mutex
 	seen map[string]time.Time // the others, by their last sign of life
+	boot map[string]time.Time // likewise, by what distinguishes their runs
+}
+
+// runs tells whether a run of another node is alive.
+func (n *nodes) runs(boot string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	at, ok := n.boot[boot]
+	return ok && time.Since(at) <= nodeTimeout
 }
 
 // message between nodes.
 type nodeMessage struct {
 	Node string `json:"node"`
+	Boot string `json:"boot,omitempty"`
 	What string `json:"what"` // hello, beat, bye, notice, survey, ask, reply
 	Kind string `json:"kind,omitempty"`
 	Data []byte `json:"data,omitempty"`
@@ -44,7 +54,7 @@ func (b *Broker) allNodes() string { return b.opts.Prefix + ".nodes" }
 
 // join makes this node known to the others and them to it.
 func (b *Broker) join() error {
-	b.nodes.seen = make(map[string]time.Time)
+	b.nodes.seen, b.nodes.boot = make(map[string]time.Time), make(map[string]time.Time)
 	b.nodes.queries = make(chan struct{}, maxQueries)
 	b.nodes.direct = make(chan struct{}, maxDirect)
 	if b.server != nil {
@@ -101,10 +111,15 @@ func (b *Broker) bury() {
 			delete(b.nodes.seen, id)
 		}
 	}
+	for boot, at := range b.nodes.boot {
+		if time.Since(at) > nodeTimeout {
+			delete(b.nodes.boot, boot)
+		}
+	}
 }
 
 func (b *Broker) encodeNode(what, kind string, data []byte, failure string) ([]byte, error) {
-	return json.Marshal(nodeMessage{Node: b.opts.Node, What: what, Kind: kind, Data: data, Err: failure})
+	return json.Marshal(nodeMessage{Node: b.opts.Node, Boot: b.boot, What: what, Kind: kind, Data: data, Err: failure})
 }
 
 func (b *Broker) toNodes(what, kind string, data []byte, failure string) error {
@@ -128,6 +143,7 @@ func (b *Broker) nodeMessage(m *nats.Msg) {
 			delete(b.nodes.seen, msg.Node)
 		} else {
 			b.nodes.seen[msg.Node] = time.Now()
+			b.nodes.boot[msg.Boot] = time.Now()
 		}
 		b.nodes.mu.Unlock()
 	}

@@ -130,6 +130,10 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	if err != nil {
 		return err
 	}
+	if err := n.noteConnected(ctx, s); err != nil {
+		n.giveUp(s, joins)
+		return err
+	}
 	n.hub.Add(&s.Client)
 	n.counts.clients.Add(1)
 	n.counts.connects.Add(1)

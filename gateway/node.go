@@ -147,6 +147,9 @@ func (n *Node) Route() *conn.Route { return n.route }
 func (n *Node) Start(s *conn.Server) {
 	n.server = s
 	n.notices.each(func(q *notice) { q.Start() })
+	if l := n.notices.clients; l != nil {
+		l.Start()
+	}
 }
 
 // MaxMessage returns that of the options.

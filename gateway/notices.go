@@ -55,6 +55,9 @@ type EventOptions struct {
 	// MaxWaiting bounds the events that are not in the queue yet, since NATS is away or
 	// the queue is full, in bytes of memory. What comes then is dropped. Default: 64 MiB.
 	MaxWaiting int64 `yaml:"max-waiting" json:"max_waiting"`
+	// Grace is how long a gateway of a cluster is not heard of before its clients count
+	// as gone. Default: 30 s.
+	Grace time.Duration `yaml:"grace" json:"grace"`
 }
 
 // Problems returns all that is wrong with o.
@@ -67,6 +70,7 @@ func (o EventOptions) Problems() (all []error) {
 	}{
 		{"concurrency", int64(o.Concurrency), 1, 10_000, fmt.Sprint(o.Concurrency), "0 (32) to 10000"},
 		{"max-age", int64(o.MaxAge), int64(time.Second), int64(365 * 24 * time.Hour), o.MaxAge.String(), "0s (24h), or 1s to 8760h"},
+		{"grace", int64(o.Grace), int64(5 * time.Second), int64(time.Hour), o.Grace.String(), "0s (30s), or 5s to 1h"},
 		{"max-bytes", o.MaxBytes, 1 << 20, 1 << 50, fmt.Sprint(o.MaxBytes), "0 (1073741824), or 1048576 bytes or more"},
 		{"max-waiting", o.MaxWaiting, 1 << 20, 1 << 40, fmt.Sprint(o.MaxWaiting), "0 (67108864), or 1048576 bytes or more"},
 	} {
@@ -86,6 +90,7 @@ type EventStats struct {
 // notices are the queues; those nobody wants to hear of are nil.
 type notices struct {
 	disconnect, unsubscribe *notice
+	clients                 *broker.Ledger // those that are connected; there with disconnect, unless all is in memory
 }
 
 // notice is one kind of event.
@@ -105,6 +110,9 @@ func (n *Node) openNotices() (err error) {
 	defer cancel()
 	if f := n.opts.Handlers.Disconnect; f != nil {
 		n.notices.disconnect, err = openNotice(ctx, n, "disconnect", f)
+		if err == nil && !n.opts.Broker.Memory {
+			n.notices.clients, err = n.broker.NewLedger(ctx, broker.LedgerOptions{Lost: n.lostWithGateway, Grace: n.opts.Events.Grace})
+		}
 	}
 	if f := n.opts.Handlers.Unsubscribe; f != nil && err == nil {
 		n.notices.unsubscribe, err = openNotice(ctx, n, "unsubscribe", f)
@@ -189,10 +197,63 @@ func (n *Node) noteGone(s *session, r conn.Reason, channels []string) {
 	}
 	e := DisconnectEvent{Peer: n.peer(s), Time: time.Now().UnixMilli(), Code: d.Code, Reason: d.Reason, Channels: channels}
 	e.ID = e.Client
-	if err := q.put(e.ID, e, nil); err != nil && !errors.Is(err, broker.ErrFull) {
+	var stored func()
+	if l := n.notices.clients; l != nil {
+		stored = func() { l.Remove(e.ID) }
+	}
+	err := q.put(e.ID, e, stored)
+	switch {
+	case errors.Is(err, broker.ErrFull):
+		if stored != nil {
+			stored() // given up
+		}
+	case err != nil:
 		n.opts.Logger.Warn("the end of a client was not noted", "client", e.Client, "error", err)
 	}
 }
+
+// noteConnected stores that a client is there, before it is told that it is connected: so
+// the end of this process does not keep its end from being told.
+func (n *Node) noteConnected(ctx context.Context, s *session) error {
+	l := n.notices.clients
+	if l == nil {
+		return nil
+	}
+	p := n.peer(s)
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	if err = l.Add(ctx, p.Client, b); err != nil {
+		l.Remove(p.Client)
+	}
+	return err
+}
+
+// lostWithGateway has the application told of a client whose gateway died.
+func (n *Node) lostWithGateway(id string, peer []byte, done func()) error {
+	e := DisconnectEvent{ID: id, Time: time.Now().UnixMilli(), Code: client.DisconnectServerError.Code, Reason: "the gateway was lost"}
+	if err := json.Unmarshal(peer, &e.Peer); err != nil {
+		return fmt.Errorf("gateway: client %s in the ledger: %w", id, err)
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	for {
+		err := n.notices.disconnect.Put(id, b, done)
+		if !errors.Is(err, broker.ErrFull) {
+			return err
+		}
+		select { // the others come first
+		case <-time.After(lostPause):
+		case <-n.life.Done():
+			return n.life.Err()
+		}
+	}
+}
+
+const lostPause = 50 * time.Millisecond
 
 // gone is what a connection's end means to the application, where the gateway did not
 // say a code itself.
@@ -249,4 +310,9 @@ func (n *Node) closeNotices(ctx context.Context) {
 			n.opts.Logger.Error("events are lost", "event", q.kind, "error", err)
 		}
 	})
+	if l := n.notices.clients; l != nil {
+		if err := l.Close(ctx); err != nil {
+			n.opts.Logger.Warn("some clients will be told to have gone once more", "error", err)
+		}
+	}
 }

@@ -202,3 +202,35 @@ func TestEventsOutliveNode(t *testing.T) {
 		}
 	}
 }
+
+// Clients that are in the ledger of an earlier run are told to have gone; while it
+// cannot be written, nobody is let in.
+func TestLedger(t *testing.T) {
+	dir := t.TempDir()
+	h := &heard{}
+	n := start(t, func(o *Options) { h.handlers(o); o.Broker = broker.Options{Dir: dir} })
+	a := n.connected("ann")
+	if err := n.notices.clients.Add(t.Context(), "lost", []byte(`{"client":"lost","user":"bob","transport":"websocket"}`)); err != nil {
+		t.Fatal(err)
+	}
+	a.ok(`{"subscribe":{"channel":"a"}}`)
+	if err := n.broker.Close(); err != nil { // nothing of the node's end is stored
+		t.Fatal(err)
+	}
+	n.dial("").fails(`{"connect":{}}`, 100)
+	n.stop()
+	next := &heard{}
+	start(t, func(o *Options) { next.handlers(o); o.Broker = broker.Options{Dir: dir} })
+	e := next.wantGone(t, "lost", 1)
+	if e.ID != "lost" || e.User != "bob" || e.Code != 3004 || e.Reason != "the gateway was lost" || e.Transport != "websocket" {
+		t.Errorf("%+v", e)
+	}
+	proctest.Eventually(t, func() error {
+		next.mu.Lock()
+		defer next.mu.Unlock()
+		if len(next.gone) != 2 {
+			return fmt.Errorf("%d clients are told to have gone, want 2", len(next.gone))
+		}
+		return nil
+	})
+}

@@ -6,6 +6,7 @@
 //
 //	ROOST_E2E_PUBLICATIONS, ROOST_E2E_CHANNELS   how many are published, to how many
 //	ROOST_E2E_CLIENTS, ROOST_E2E_CHANNELS_EACH   how many follow how many of them
+//	ROOST_E2E_EVENT_CLIENTS                      how many go, whose ends a backend is told
 //	ROOST_E2E_AWAY_SECONDS                       how long NATS is gone
 //
 // 200,000 publications to 1,000 channels take some minutes on two cores. A history

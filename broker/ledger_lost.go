@@ -1,0 +1,140 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ledgerCheck is how often entries of dead nodes are looked for.
+const ledgerCheck = time.Second
+
+// watch finds nodes that are dead and left entries.
+func (l *Ledger) watch() {
+	t := time.NewTicker(ledgerCheck)
+	defer t.Stop()
+	for {
+		if err := l.check(); err != nil && l.life.Err() == nil {
+			l.b.log.Warn("entries of lost nodes could not be taken up, and are tried again", "error", err)
+		}
+		select {
+		case <-t.C:
+		case <-l.life.Done():
+			return
+		}
+	}
+}
+
+func (l *Ledger) check() error {
+	if l.b.Ready() != nil {
+		return nil
+	}
+	if gen := l.b.gen.Load(); gen != l.gen { // who was not heard of meanwhile may be alive
+		clear(l.absent)
+		l.gen = gen
+	}
+	ctx, cancel := context.WithTimeout(l.life, requestTimeout)
+	defer cancel()
+	runs, err := l.b.Load(ctx, ledgerRuns)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(l.absent, func(run string, _ time.Time) bool { return runs[run] == nil })
+	for run := range runs {
+		if !l.dead(run) {
+			continue
+		}
+		if err := l.take(run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dead tells whether a run is surely not alive.
+func (l *Ledger) dead(run string) bool {
+	parts := strings.Split(strings.TrimSuffix(run, "."), ".")
+	node, boot := parts[len(parts)-2], parts[len(parts)-1]
+	switch {
+	case boot == l.b.boot, l.b.nodes.runs(boot):
+		delete(l.absent, run)
+		return false
+	case l.b.server != nil, node == string(appendToken(nil, l.b.opts.Node)):
+		return true // only this process has the data, or the id
+	}
+	since, noted := l.absent[run]
+	if !noted {
+		l.absent[run] = time.Now()
+		return false
+	}
+	return time.Since(since) > l.opts.Grace
+}
+
+// ledgerRuns is the bucket of facts that names the runs that may have entries.
+const ledgerRuns = "ledger"
+
+// take hands on the entries of a dead run, and deletes them when all are done with.
+func (l *Ledger) take(run string) error {
+	count := 0
+	for from := uint64(1); ; {
+		ctx, cancel := context.WithTimeout(l.life, requestTimeout)
+		items, more, err := l.b.readBatch(ctx, place{l.stream, run + "*"}, from)
+		cancel()
+		if err != nil {
+			return err
+		}
+		var all sync.WaitGroup
+		for _, it := range items {
+			from = it.seq + 1
+			key, ok := fromToken(it.subject[len(run):])
+			if !ok {
+				return fmt.Errorf("broker: malformed key in the ledger: %q", it.subject)
+			}
+			all.Add(1)
+			if err := l.opts.Lost(key, it.data, all.Done); err != nil {
+				return err
+			}
+		}
+		settled := make(chan struct{})
+		go func() { all.Wait(); close(settled) }()
+		select {
+		case <-settled:
+		case <-l.life.Done():
+			return l.life.Err()
+		}
+		count += len(items)
+		if len(items) > 0 {
+			if err := l.purge(run+"*", from); err != nil {
+				return err
+			}
+		}
+		if !more || len(items) == 0 {
+			break
+		}
+	}
+	if count > 0 {
+		l.b.log.Warn("a gateway was lost, and with it its clients", "run", run, "clients", count)
+	}
+	return l.strike(run)
+}
+
+// strike forgets a run, unless the stream still has an entry of it: what was read may have
+// been a copy that lags behind.
+func (l *Ledger) strike(run string) error {
+	ctx, cancel := context.WithTimeout(l.life, requestTimeout)
+	defer cancel()
+	s, err := l.b.js.Stream(ctx, l.stream)
+	if err != nil {
+		return err
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(run+"*"))
+	if err != nil || len(info.State.Subjects) > 0 {
+		return err
+	}
+	return l.b.Put(ctx, ledgerRuns, run, nil, 0)
+}
