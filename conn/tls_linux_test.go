@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -181,6 +182,9 @@ func TestTLSEnds(t *testing.T) {
 					t.Error("the client read", err)
 				}
 			case tls.AlertError:
+				if kernelTLS && errors.Is(err, syscall.ECONNRESET) {
+					break // what the kernel could not read makes it reset, which may overtake the alert
+				}
 				if err == nil || !strings.Contains(err.Error(), strings.TrimPrefix(want.Error(), "tls: ")) {
 					t.Errorf("the client read %v, want %v", err, want)
 				}

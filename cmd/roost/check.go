@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"roost/conn"
 	"roost/internal/config"
@@ -17,6 +18,9 @@ type checkCmd struct{ config.Config }
 // would notice: it does not listen, and keeps its data in memory.
 func (c *checkCmd) Run() error {
 	for _, w := range c.Warnings {
+		fmt.Fprintln(os.Stderr, "warning:", w)
+	}
+	for _, w := range c.Expired(time.Now()) {
 		fmt.Fprintln(os.Stderr, "warning:", w)
 	}
 	problems := c.Problems()

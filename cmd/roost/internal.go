@@ -33,7 +33,7 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
 		collectors.NewGoCollector(),
-		&metrics{p.server, p.node}, emulated{p.emulation},
+		&metrics{p.server, p.node}, emulated{p.emulation}, p.certificates,
 		p.backends)
 	registerProcess(reg)
 	mux := http.NewServeMux()

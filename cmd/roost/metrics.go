@@ -62,6 +62,12 @@ var (
 	descQueueBytes  = desc("output_queue_bytes", "Bytes that wait for clients to take them now.")
 	descQueueConns  = desc("output_queue_connections", "Client sockets with such bytes now.")
 
+	descTLSHandshakes = desc("tls_handshakes_total", "TLS handshakes by outcome (kernel and fallback carry the session; challenge is an ACME authority's; failed, timeout, busy, full and lost are none).", "outcome")
+	descTLSInFlight   = desc("tls_handshakes_in_flight", "TLS handshakes now.")
+	descTLSSessions   = desc("tls_sessions", "TLS sessions now by what carries them (kernel, fallback).", "carrier")
+	descTLSNotAfter   = desc("tls_certificate_not_after_seconds", "When a certificate expires, in seconds since 1970.", "file")
+	descTLSReloads    = desc("tls_reload_failures_total", "Changed certificates that could not be used, so that the old one stayed.")
+
 	descClients       = desc("clients", "Clients of the client protocol now, after their connect command.")
 	descTransports    = desc("client_connections", "Connections of the client protocol now, with and without a connect command.")
 	descByTransport   = desc("clients_by_transport", "Clients of the client protocol now, by transport (websocket, sse, http_stream).", "transport")
@@ -166,7 +172,11 @@ func (s samples) server(st conn.Stats) {
 	}
 	s.gauge(descWorkers, int64(st.WorkersBusy))
 	s.gauge(descWaiting, int64(st.Waiting))
-	s.count(descAccepted, st.Poller.Opened)
+	s.count(descAccepted, st.Poller.Opened-st.Poller.Adopted)
+	s.byLabel(descTLSHandshakes, st.TLS.Handshakes)
+	s.gauge(descTLSInFlight, int64(st.TLS.InFlight))
+	s.gauge(descTLSSessions, st.TLS.Kernel, "kernel")
+	s.gauge(descTLSSessions, int64(st.TLS.Fallback), "fallback")
 	s.count(descRefused, st.Poller.Refused)
 	s.count(descAcceptErr, st.Poller.AcceptErrors)
 	s.count(descUpgrades, st.Upgrades)

@@ -29,6 +29,7 @@ func room(c *config.Config) int {
 	if c.MaxEmulated > 0 {
 		own += emulation.Descriptors(maxEmulated(c))
 	}
+	own += tlsRoom(c, int(limit))
 	return max(1, int(limit)-own)
 }
 

@@ -91,7 +91,9 @@ type process struct {
 
 	emulation *emulation.Server
 
+	certificates   *certificates // nil without TLS
 	address        string
+	tlsAddress     string // "" without TLS, and equal to address where all is TLS
 	madeUpKey      string // for the server API, where none was given
 	madeUpPassword string // for the admin page, likewise
 	up             atomic.Bool
@@ -100,6 +102,9 @@ type process struct {
 // start starts everything. What it returns must be stopped also after an error.
 func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	p = &process{}
+	if p.certificates, err = openCertificates(&s.Config, log); err != nil {
+		return p, err
+	}
 	if p.backends, err = newBackends(s.Backends, log); err != nil {
 		return p, err
 	}
@@ -137,11 +142,9 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	if p.internal, err = serveInternal(s.InternalAddress, p, keys, password, log); err != nil {
 		return p, err
 	}
-	addr, err := p.server.Listen(s.Address)
-	if err != nil {
+	if err = p.listen(&s.Config, log); err != nil {
 		return p, err
 	}
-	p.address = addr.String()
 	p.up.Store(true)
 	s.logStart(log, p.server, len(keys) > 0)
 	return p, nil
@@ -150,6 +153,9 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 // readyLine tells those who started the process where it is.
 func (p *process) readyLine(page bool) string {
 	line := fmt.Sprintf("ready address=%s internal=%s", p.address, p.internal.addr)
+	if p.tlsAddress != "" {
+		line += " tls_address=" + p.tlsAddress
+	}
 	if p.madeUpKey != "" {
 		line += " api_key=" + p.madeUpKey
 	}
@@ -157,7 +163,7 @@ func (p *process) readyLine(page bool) string {
 		line += " admin=http://" + p.internal.addr.String() + "/admin/ admin_password=" + p.madeUpPassword
 	}
 	if page {
-		line += " page=http://" + p.address + "/"
+		line += " page=" + p.page()
 	}
 	return line
 }
@@ -181,6 +187,9 @@ func (p *process) stop(ctx context.Context) (err error) {
 	}
 	if p.verifier != nil {
 		p.verifier.Close()
+	}
+	if p.certificates != nil {
+		p.certificates.stop()
 	}
 	return err
 }

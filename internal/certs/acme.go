@@ -24,7 +24,8 @@ type ACME struct {
 	client *http.Client // replaced by tests
 }
 
-func (a ACME) validate() error {
+// Validate returns what is wrong with it; it looks at nothing outside.
+func (a ACME) Validate() error {
 	if a.CacheDir == "" {
 		return errors.New("certs: ACME needs a directory that keeps its certificates: authorities limit how many they give")
 	}
@@ -37,7 +38,7 @@ func (a ACME) validate() error {
 }
 
 func (s *Source) openACME(a ACME) error {
-	if err := a.validate(); err != nil {
+	if err := a.Validate(); err != nil {
 		return err
 	}
 	// autocert would notice only at the first certificate it wants to keep.

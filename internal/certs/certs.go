@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,7 +50,8 @@ type Source struct {
 	manager *autocert.Manager // nil without ACME
 	hosts   map[string]bool   // those of ACME
 
-	serving atomic.Pointer[[]*tls.Certificate] // in the order of the pairs
+	failures atomic.Uint64
+	serving  atomic.Pointer[[]*tls.Certificate] // in the order of the pairs
 
 	mu    sync.Mutex // guards pairs
 	pairs []*watched
@@ -118,6 +120,7 @@ func (s *Source) Reload() {
 		case err != nil && err.Error() != w.trouble:
 			s.logger.Error("certificate not reloaded, the old one stays in use", "error", err)
 			w.trouble = err.Error()
+			s.failures.Add(1)
 		case err == nil:
 			w.trouble = ""
 		}
@@ -170,6 +173,35 @@ func (s *Source) Expires() time.Time {
 		}
 	}
 	return first
+}
+
+// Served is a certificate from a file that clients get.
+type Served struct {
+	File     string
+	NotAfter time.Time
+}
+
+// Served returns the certificates from files, in the order of the pairs.
+func (s *Source) Served() []Served {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Served, len(s.pairs))
+	for i, w := range s.pairs {
+		all[i] = Served{w.Certificate, w.good.Leaf.NotAfter}
+	}
+	return all
+}
+
+// Failures counts the reasons for which a changed certificate was not taken.
+func (s *Source) Failures() uint64 { return s.failures.Load() }
+
+// Load reads the pair and returns its leaf, or why it cannot be served.
+func (p Pair) Load() (*x509.Certificate, error) {
+	w := &watched{Pair: p}
+	if _, err := w.look(); err != nil {
+		return nil, err
+	}
+	return w.good.Leaf, nil
 }
 
 // look reads the files and takes them if they changed and are whole. It compares what they hold: times are coarse, and

@@ -21,6 +21,7 @@ type Config struct {
 	File string `name:"config" placeholder:"FILE" help:"YAML file with the same names as the flags."`
 
 	Listen   `embed:"" group:"Addresses"`
+	TLS      `embed:"" group:"TLS"`
 	Clients  `embed:"" group:"Who may connect"`
 	Storage  `embed:"" group:"Data and cluster"`
 	Limits   `embed:"" group:"Limits"`
@@ -42,6 +43,20 @@ type Listen struct {
 	InternalAddress string `help:"Address for the server API, metrics, health and pprof; not for clients." default:"127.0.0.1:8001"`
 	AdminPassword   string `placeholder:"PASSWORD" help:"Password of the page /admin/ on the internal address, 8 bytes or more. Without one there is no page; --dev then makes one up and prints it."`
 	Dev             bool   `help:"For trying: anonymous clients, all channels without a namespace open to them, a page to try it, and /echo, /echo-pool and /broadcast."`
+}
+
+// TLS says how clients are spoken to in private.
+type TLS struct {
+	TLSAddress      string   `name:"tls-address" placeholder:"ADDRESS" help:"Address for clients over TLS (wss, https), host:port, besides --address. Without it --address itself speaks TLS as soon as there are certificates."`
+	TLSCert         []string `name:"tls-cert" placeholder:"FILE" help:"Certificate with its chain (PEM), read again when it changes; may be repeated, with as many --tls-key: a client gets the one for the name it asks for, or the first."`
+	TLSKey          []string `name:"tls-key" placeholder:"FILE" help:"Its key (PEM); one for each --tls-cert, in the same order."`
+	ACMEHosts       []string `name:"acme-hosts" placeholder:"HOST" help:"Names for which certificates are fetched from an ACME authority; clients must reach this gateway at port 443 of them."`
+	ACMEDir         string   `name:"acme-dir" placeholder:"DIR" help:"Folder that keeps these certificates and their keys."`
+	ACMEEmail       string   `name:"acme-email" placeholder:"EMAIL" help:"Where the authority may write to."`
+	ACMEDirectory   string   `name:"acme-directory" placeholder:"URL" help:"The authority's directory; Let's Encrypt by default."`
+	ACMEAcceptTerms bool     `name:"acme-accept-terms" help:"Accept the authority's terms of service; it gives no certificates otherwise."`
+	NoKernelTLS     bool     `name:"no-kernel-tls" help:"Leave all TLS sessions to user space, at some 32 KB each, even if the kernel could carry them."`
+	MaxTLSFallback  int      `name:"max-tls-fallback" help:"TLS sessions in user space at the same time, where the kernel carries none; more are turned away." default:"10000"`
 }
 
 // Clients says who is let in, and how that is found out.

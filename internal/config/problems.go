@@ -27,7 +27,7 @@ const (
 // Problems returns everything that is wrong with the configuration, each by the name
 // of its flag, without changing anything.
 func (c *Config) Problems() []error {
-	all := slices.Concat(c.problems, c.numbers(), c.clients(), c.storage(), c.channels(), c.backends())
+	all := slices.Concat(c.problems, c.numbers(), c.clients(), c.tls(), c.storage(), c.channels(), c.backends())
 	for _, a := range []struct{ flag, address string }{{"address", c.Address}, {"internal-address", c.InternalAddress}} {
 		if _, err := net.ResolveTCPAddr("tcp", a.address); err != nil {
 			all = append(all, fmt.Errorf("--%s %q: %w", a.flag, a.address, err))

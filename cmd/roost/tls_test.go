@@ -1,0 +1,174 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"roost/internal/proctest"
+)
+
+// writePair puts a self-signed certificate and its key into dir, and returns their files.
+func writePair(t *testing.T, dir, name string, until time.Time) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(until.Unix()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: until.Add(-24 * time.Hour), NotAfter: until}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// upgradeTLS connects over TLS and returns the connection, upgraded, and the certificate's serial number.
+func upgradeTLS(t *testing.T, addr, path string) (*tls.Conn, int64) {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, ServerName: "roost.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, upgradeRequest(addr, path)); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(res, err)
+	}
+	return c, c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+}
+
+// echoed sends a masked text frame and reads it back.
+func echoed(t *testing.T, c *tls.Conn) {
+	t.Helper()
+	if _, err := c.Write([]byte{0x81, 0x82, 0, 0, 0, 0, 'h', 'i'}); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "\x81\x02hi" {
+		t.Fatalf("% x, %v", b, err)
+	}
+}
+
+// TestTLS: both kinds of address at once; a new certificate serves new clients and leaves the others alone, a bad one changes
+// nothing; plain HTTP is told where it is; the figures are right.
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	first := time.Now().Add(48 * time.Hour).Truncate(time.Second)
+	cert, key := writePair(t, dir, "roost.test", first)
+	g := start(t, "--tls-address", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--no-kernel-tls")
+	secure := proctest.Fields(g.Out.String())["tls_address"]
+	g.upgraded("/echo") // without TLS
+	old, serial := upgradeTLS(t, secure, "/echo")
+	if serial != first.Unix() {
+		t.Errorf("serial number %d, want %d", serial, first.Unix())
+	}
+	echoed(t, old)
+	res, err := http.Get("http://" + secure + "/")
+	if err != nil || res.StatusCode != http.StatusBadRequest {
+		t.Error("plain HTTP:", res, err)
+	}
+	if err := os.WriteFile(key, []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if g.metrics()["roost_tls_reload_failures_total"] != 1 {
+			return errors.New("the bad key was not noticed")
+		}
+		return nil
+	})
+	if _, serial := upgradeTLS(t, secure, "/echo"); serial != first.Unix() {
+		t.Error("the bad pair changed what is served")
+	}
+	second := first.Add(time.Hour)
+	writePair(t, dir, "roost.test", second)
+	eventually(t, func() error {
+		if _, serial := upgradeTLS(t, secure, "/echo"); serial != second.Unix() {
+			return errors.New("the old certificate is still served")
+		}
+		return nil
+	})
+	echoed(t, old)
+	m := g.metrics()
+	if got := m[fmt.Sprintf("roost_tls_certificate_not_after_seconds{file=%q}", cert)]; got != float64(second.Unix()) {
+		t.Errorf("expires %v, want %d", got, second.Unix())
+	}
+	if m[`roost_tls_handshakes_total{outcome="fallback"}`] < 3 || m[`roost_tls_sessions{carrier="fallback"}`] < 1 {
+		t.Error("handshakes and sessions are not counted")
+	}
+	g.end(os.Interrupt)
+}
+
+// TestTLSOnAddress: with certificates alone the address speaks TLS, and says so.
+func TestTLSOnAddress(t *testing.T) {
+	cert, key := writePair(t, t.TempDir(), "roost.test", time.Now().Add(time.Hour))
+	g := start(t, "--tls-cert", cert, "--tls-key", key)
+	if !strings.HasPrefix(g.page, "https://") {
+		t.Errorf("the page is at %s", g.page)
+	}
+	c, _ := upgradeTLS(t, g.address, "/echo")
+	echoed(t, c)
+}
+
+// TestCheckTLS: what is wrong is told before a start; what has expired is warned about.
+func TestCheckTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writePair(t, dir, "roost.test", time.Now().Add(time.Hour))
+	_, otherKey := writePair(t, dir, "other.test", time.Now().Add(time.Hour))
+	oldCert, oldKey := writePair(t, dir, "old.test", time.Now().Add(-time.Hour))
+	for _, c := range []struct{ flags, want string }{
+		{"--tls-cert " + cert + " --tls-key " + key, "the configuration is good"},
+		{"--tls-cert " + oldCert + " --tls-key " + oldKey, "expired"},
+		{"--tls-cert " + cert, "each certificate needs its key"},
+		{"--tls-key " + key, "each certificate needs its key"},
+		{"--tls-cert " + cert + " --tls-key " + otherKey, "does not match"},
+		{"--tls-cert " + dir + "/none --tls-key " + key, "no such file"},
+		{"--tls-cert " + key + " --tls-key " + key, "certs:"},
+		{"--tls-address 127.0.0.1:1", "needs certificates"},
+		{"--tls-cert " + cert + " --tls-key " + key + " --tls-address nowhere", "--tls-address"},
+		{"--acme-hosts chat.example.com --acme-accept-terms", "directory"},
+		{"--acme-hosts chat.example.com --acme-dir " + dir, "--acme-accept-terms"},
+		{"--acme-hosts *.example.com --acme-accept-terms --acme-dir " + dir, "wildcard"},
+		{"--acme-dir " + dir, "without --acme-hosts"},
+		{"--acme-hosts a.example.com --acme-accept-terms --acme-dir " + dir + " --acme-directory http://x", "https"},
+		{"--max-tls-fallback=-1", "--max-tls-fallback"},
+	} {
+		out, _ := exec.Command(roost, append([]string{"check", "--dev"}, strings.Fields(c.flags)...)...).CombinedOutput()
+		if !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: %s, want %q", c.flags, out, c.want)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"roost/internal/certs"
+)
+
+// Certificates returns where those of TLS come from.
+func (c *Config) Certificates() certs.Options {
+	o := certs.Options{ACME: certs.ACME{Hosts: c.ACMEHosts, CacheDir: c.ACMEDir, Email: c.ACMEEmail, Directory: c.ACMEDirectory}}
+	for i, file := range c.TLSCert {
+		if i < len(c.TLSKey) {
+			o.Pairs = append(o.Pairs, certs.Pair{Certificate: file, Key: c.TLSKey[i]})
+		}
+	}
+	return o
+}
+
+// Secure reports whether there are certificates, and so clients over TLS.
+func (c *Config) Secure() bool { return len(c.TLSCert)+len(c.ACMEHosts) > 0 }
+
+// Addresses returns those for clients without TLS and with it; "" where there is none.
+func (c *Config) Addresses() (plain, secure string) {
+	switch {
+	case !c.Secure():
+		return c.Address, ""
+	case c.TLSAddress == "":
+		return "", c.Address
+	}
+	return c.Address, c.TLSAddress
+}
+
+// tls tells what keeps TLS from being spoken.
+func (c *Config) tls() (all []error) {
+	problem := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
+	if len(c.TLSCert) != len(c.TLSKey) {
+		problem("--tls-cert is there %d times and --tls-key %d times: each certificate needs its key, in the same order", len(c.TLSCert), len(c.TLSKey))
+	}
+	for _, p := range c.Certificates().Pairs {
+		if _, err := p.Load(); err != nil {
+			problem("--tls-cert, --tls-key: %w", err)
+		}
+	}
+	if len(c.ACMEHosts) > 0 {
+		if err := c.Certificates().ACME.Validate(); err != nil {
+			problem("--acme-hosts, --acme-dir: %w", err)
+		} else if err := usable(c.ACMEDir); err != nil {
+			problem("--acme-dir: %w", err)
+		}
+		if !c.ACMEAcceptTerms {
+			all = append(all, errors.New("--acme-hosts needs --acme-accept-terms: the authority wants its terms of service accepted"))
+		}
+	} else if c.ACMEDir != "" || c.ACMEEmail != "" || c.ACMEDirectory != "" || c.ACMEAcceptTerms {
+		all = append(all, errors.New("--acme-dir, --acme-email, --acme-directory and --acme-accept-terms mean nothing without --acme-hosts"))
+	}
+	if u, err := url.Parse(c.ACMEDirectory); c.ACMEDirectory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		problem("--acme-directory %q must be https", c.ACMEDirectory)
+	}
+	if c.TLSAddress != "" {
+		if _, err := net.ResolveTCPAddr("tcp", c.TLSAddress); err != nil {
+			problem("--tls-address %q: %w", c.TLSAddress, err)
+		}
+		if !c.Secure() {
+			all = append(all, errors.New("--tls-address needs certificates: --tls-cert with --tls-key, or --acme-hosts"))
+		}
+	}
+	if c.MaxTLSFallback < 0 {
+		problem("--max-tls-fallback is %d, must be 0 (none) or more", c.MaxTLSFallback)
+	}
+	return all
+}
+
+// Expired warns of certificates that clients will not trust at the given time.
+func (c *Config) Expired(now time.Time) (warnings []string) {
+	for _, p := range c.Certificates().Pairs {
+		leaf, err := p.Load()
+		switch {
+		case err != nil: // a problem, told elsewhere
+		case now.After(leaf.NotAfter):
+			warnings = append(warnings, fmt.Sprintf("%s: the certificate has expired on %s", p.Certificate, leaf.NotAfter.Format(time.DateOnly)))
+		case now.Before(leaf.NotBefore):
+			warnings = append(warnings, fmt.Sprintf("%s: the certificate is not valid before %s", p.Certificate, leaf.NotBefore.Format(time.DateOnly)))
+		}
+	}
+	return warnings
+}
