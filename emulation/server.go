@@ -5,7 +5,7 @@
 // descriptor is one end of a socketpair. A goroutine has the other end, speaks the
 // protocol of WebSocket clients there, and turns frames into the stream. So sessions,
 // channels, limits, pings and slow readers are the same for all clients; what an
-// emulated one costs beyond that is some goroutines and three descriptors more.
+// emulated one costs beyond that is two goroutines and up to three descriptors more.
 package emulation
 
 import (
