@@ -34,6 +34,9 @@ func (n *Node) beat(c *conn.Conn) time.Duration {
 		return n.opts.StaleTimeout
 	}
 	if !s.is(markConnected) {
+		if s.look().calls > 0 { // its connect command is being decided on
+			return n.opts.StaleTimeout
+		}
 		n.disconnect(s, client.DisconnectStale)
 		return n.opts.StaleTimeout
 	}

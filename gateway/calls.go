@@ -52,8 +52,8 @@ func (n *Node) sendCommand(s *session, r *protocol.SendRequest) error {
 	})
 }
 
-// call runs f on a goroutine of its own, unless too many are under way.
-func (n *Node) call(s *session, f func(context.Context)) error {
+// takeCall counts a call, unless too many are under way; endCall takes that back.
+func (n *Node) takeCall(s *session) error {
 	select {
 	case n.calls <- struct{}{}:
 	default:
@@ -69,13 +69,25 @@ func (n *Node) call(s *session, f func(context.Context)) error {
 		<-n.calls
 		return client.ErrTooManyRequests
 	}
+	return nil
+}
+
+func (n *Node) endCall(s *session) {
+	s.change(func(e *extra) { e.calls-- })
+	s.tidy()
+	<-n.calls
+}
+
+// call runs f on a goroutine of its own, unless too many are under way.
+func (n *Node) call(s *session, f func(context.Context)) error {
+	if err := n.takeCall(s); err != nil {
+		return err
+	}
 	go func() {
 		ctx, cancel := context.WithTimeout(n.life, n.opts.CallTimeout)
 		defer cancel()
 		f(ctx)
-		s.change(func(e *extra) { e.calls-- })
-		s.tidy()
-		<-n.calls
+		n.endCall(s)
 	}()
 	return nil
 }

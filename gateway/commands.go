@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -25,9 +26,20 @@ func (n *Node) command(out *replies, cmd *protocol.Command) error {
 	case (kind == "connect") == s.is(markConnected):
 		return &client.DisconnectBadRequest
 	}
+	if n.opts.Handlers.pend() && n.hold(out, cmd) {
+		return errParked
+	}
 	n.counts.commands.add(kind)
 	reply := &protocol.Reply{Id: cmd.Id}
-	err := n.dispatch(out.ctx, out, cmd, reply)
+	return n.settle(out, kind, cmd.Id, reply, n.dispatch(out.ctx, out, cmd, reply))
+}
+
+// settle answers a command that has led to err.
+func (n *Node) settle(out *replies, kind string, id uint32, reply *protocol.Reply, err error) error {
+	s := out.s
+	if err == errParked {
+		return err
+	}
 	if err == errReplied {
 		return nil
 	}
@@ -39,7 +51,7 @@ func (n *Node) command(out *replies, cmd *protocol.Command) error {
 	if errors.As(err, &d) {
 		return d
 	}
-	out.add(&protocol.Reply{Id: cmd.Id, Error: n.reason(err).Proto()})
+	out.add(&protocol.Reply{Id: id, Error: n.reason(err).Proto()})
 	if kind == "connect" {
 		s.set(markFailed)
 	}
@@ -76,7 +88,7 @@ func (n *Node) dispatch(ctx context.Context, out *replies, cmd *protocol.Command
 		}
 		n.unsubscribe(s, cmd.Unsubscribe.Channel, nil)
 	case cmd.Publish != nil:
-		r.Publish, err = n.publishCommand(ctx, s, cmd.Publish)
+		r.Publish, err = n.publishCommand(ctx, out, cmd)
 	case cmd.Presence != nil:
 		r.Presence, err = n.presenceCommand(ctx, s, cmd.Presence.Channel)
 	case cmd.PresenceStats != nil:
@@ -97,8 +109,13 @@ func (n *Node) dispatch(ctx context.Context, out *replies, cmd *protocol.Command
 	return err
 }
 
-func (n *Node) publishCommand(ctx context.Context, s *session, r *protocol.PublishRequest) (*protocol.PublishResult, error) {
-	ns, err := n.allowed(s, r.Channel, publishing)
+func (n *Node) publishCommand(ctx context.Context, out *replies, cmd *protocol.Command) (*protocol.PublishResult, error) {
+	s, r := out.s, cmd.Publish
+	ns, err := n.namespace(r.Channel)
+	asks := err == nil && n.opts.Handlers.asksPublish(ns)
+	if err == nil && !asks {
+		ns, err = n.allowed(s, r.Channel, publishing)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -108,16 +125,49 @@ func (n *Node) publishCommand(ctx context.Context, s *session, r *protocol.Publi
 	if ns.PublishRate > 0 && !n.mayPublish(s, r.Channel, ns.PublishRate) {
 		return nil, client.ErrTooManyRequests
 	}
+	if asks {
+		return nil, n.askPublish(out, cmd.Id, ns, r)
+	}
+	return &protocol.PublishResult{}, n.publishOf(ctx, s, ns, r.Channel, PublishReply{Data: r.Data})
+}
+
+// publishOf publishes what a client may.
+func (n *Node) publishOf(ctx context.Context, s *session, ns *Namespace, ch string, r PublishReply) error {
 	info, err := n.info(s, nil).MarshalCF()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	pub := broker.Publication{Data: r.Data, Info: info, Time: time.Now().UnixMilli(), Delta: ns.Delta}
-	_, _, err = n.publish(ctx, r.Channel, pub, ns.stored())
-	if err != nil {
-		return nil, err
+	o := ns.stored()
+	if r.SkipHistory {
+		o = broker.PublishOptions{}
 	}
-	return &protocol.PublishResult{}, nil
+	pub := broker.Publication{Data: r.Data, Info: info, Tags: r.Tags, Time: time.Now().UnixMilli(), Delta: ns.Delta}
+	_, _, err = n.publish(ctx, ch, pub, o)
+	return err
+}
+
+// pend tells whether commands may have to wait for calls.
+func (h *Handlers) pend() bool { return h.Connect != nil || h.Subscribe != nil || h.Publish != nil }
+
+// answer tells whose backend nobody speaks for.
+func (h *Handlers) answer(c *Channels) error {
+	for name, ns := range c.named {
+		if ns.SubscribeBackend != "" && h.Subscribe == nil || ns.PublishBackend != "" && h.Publish == nil {
+			return fmt.Errorf("gateway: namespace %q names a backend, but there is no handler that asks it", name)
+		}
+	}
+	if ns := &c.Default; ns.SubscribeBackend != "" && h.Subscribe == nil || ns.PublishBackend != "" && h.Publish == nil {
+		return errors.New("gateway: the channels without a namespace name a backend, but there is no handler that asks it")
+	}
+	return nil
+}
+
+func (h *Handlers) asksSubscribe(ns *Namespace) bool {
+	return h.Subscribe != nil && (!h.ByNamespace || ns.SubscribeBackend != "")
+}
+
+func (h *Handlers) asksPublish(ns *Namespace) bool {
+	return h.Publish != nil && (!h.ByNamespace || ns.PublishBackend != "")
 }
 
 // publish hands a publication to the broker and counts it.
@@ -183,6 +233,9 @@ func (n *Node) history(ctx context.Context, ch string, ns *Namespace, since *bro
 func (n *Node) unsubscribe(s *session, channel string, u *client.Unsubscribe) {
 	ch, _, live := s.Subscription(channel)
 	if ch == nil || !live {
+		if u != nil {
+			s.turnOff(channel)
+		}
 		return
 	}
 	var flags hub.Flags

@@ -112,10 +112,19 @@ func (n *Node) tokenError(err error) error {
 // connect answers the connect command.
 func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command) error {
 	s, r := out.s, cmd.Connect
+	if n.opts.Handlers.Connect != nil && r.Token == "" && s.look().admitted == nil {
+		return n.askConnect(out, cmd)
+	}
 	c, err := n.claims(ctx, s, r.Token)
 	if err != nil {
 		return n.tokenError(err)
 	}
+	return n.enter(ctx, out, cmd.Id, c, r.Subs, nil)
+}
+
+// enter lets a client in. data is for it.
+func (n *Node) enter(ctx context.Context, out *replies, id uint32, c auth.Connect, subs map[string]*protocol.SubscribeRequest, data []byte) error {
+	s := out.s
 	now := time.Now()
 	if c.ExpireAt > 0 && c.ExpireAt <= now.Unix() {
 		return client.ErrTokenExpired
@@ -126,7 +135,7 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	s.User = c.User
 	s.expireAt.Store(uint32(c.ExpireAt))
 	s.setToken(c)
-	joins, err := n.serverSide(ctx, s, c, r.Subs)
+	joins, err := n.serverSide(ctx, s, c, subs)
 	if err != nil {
 		return err
 	}
@@ -146,6 +155,7 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 		Pong:    true,
 		Node:    n.broker.Node(),
 		Time:    now.UnixMilli(),
+		Data:    data,
 	}
 	if s.is(markNative) {
 		res.Ping, res.Pong = 0, false
@@ -155,7 +165,7 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	}
 	res.Expires, res.Ttl = ttl(c.ExpireAt)
 	if len(joins) == 0 {
-		out.add(&protocol.Reply{Id: cmd.Id, Connect: res}) // with those of the commands behind it
+		out.add(&protocol.Reply{Id: id, Connect: res}) // with those of the commands behind it
 		return errReplied
 	}
 	return n.joinAll(ctx, s, joins, func() {
@@ -163,7 +173,7 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 		for _, j := range joins {
 			res.Subs[j.name] = j.result
 		}
-		out.add(&protocol.Reply{Id: cmd.Id, Connect: res})
+		out.add(&protocol.Reply{Id: id, Connect: res})
 		out.flush()
 	})
 }

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+
+	"roost/auth"
 )
 
 // Handlers are the application's part in what clients do: Go functions of a program
@@ -20,6 +22,19 @@ type Handlers struct {
 	// Message takes a client's send command, which has no answer; only a
 	// *client.Disconnect reaches the client.
 	Message func(context.Context, MessageEvent) error
+
+	// Connect decides on clients that connect without a token; one with a token is let
+	// in by that alone. Until it has answered, the client's other commands wait.
+	Connect func(context.Context, ConnectEvent) (ConnectReply, error)
+	// Subscribe and Publish decide instead of the namespace's allow-subscribe and
+	// allow-publish, for subscriptions without a token. Later commands of the client
+	// that name the channel wait for the answer, others go on. The calls for a connect
+	// or a subscribe command end with the connection, those for a publish do not.
+	Subscribe func(context.Context, SubscribeEvent) (SubscribeReply, error)
+	Publish   func(context.Context, PublishEvent) (PublishReply, error)
+	// ByNamespace says that Subscribe and Publish are only asked for channels whose
+	// namespace names a SubscribeBackend or PublishBackend; otherwise for all channels.
+	ByNamespace bool
 
 	// Disconnect is told of each client that was connected and has gone, Unsubscribe of
 	// each subscription that ended before its client did: at least once each, in no order,
@@ -61,4 +76,53 @@ type RPCEvent struct {
 type MessageEvent struct {
 	Peer
 	Data []byte
+}
+
+// ConnectEvent is a connect command without a token; its Peer has no user yet.
+type ConnectEvent struct {
+	Peer
+	Name, Version string   // of the client, as it says
+	Channels      []string // whose server-side subscriptions it wants to recover
+	Data          []byte
+}
+
+// ConnectReply lets a client in.
+type ConnectReply struct {
+	User     string // "" is nobody
+	ExpireAt int64  // Unix seconds, 0 never
+	Info     []byte // JSON shown to others, or bytes
+	Data     []byte // for the client
+	Meta     json.RawMessage
+	Channels []string // to subscribe the client to
+	Subs     map[string]auth.SubOptions
+}
+
+// SubscribeEvent is a subscribe command without a token.
+type SubscribeEvent struct {
+	Peer
+	Backend string // of the namespace
+	Channel string
+	Data    []byte
+}
+
+// SubscribeReply allows a subscription.
+type SubscribeReply struct {
+	Info, Data []byte // for others, and for the client
+	ExpireAt   int64  // Unix seconds, 0 never
+	Override   auth.Override
+}
+
+// PublishEvent is a publish command.
+type PublishEvent struct {
+	Peer
+	Backend string // of the namespace
+	Channel string
+	Data    []byte
+}
+
+// PublishReply allows a publication.
+type PublishReply struct {
+	Data        []byte // instead of the client's; nil keeps that
+	SkipHistory bool
+	Tags        map[string]string
 }

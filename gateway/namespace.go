@@ -61,6 +61,11 @@ type Namespace struct {
 	// ChannelRegex, if set, must match the part of the name after the namespace.
 	ChannelRegex string `yaml:"channel-regex" json:"channel_regex"`
 
+	// SubscribeBackend and PublishBackend are who decides on clients' subscriptions
+	// without a token, and on publications, instead of the allow options for these.
+	SubscribeBackend string `yaml:"subscribe-backend" json:"subscribe_backend"`
+	PublishBackend   string `yaml:"publish-backend" json:"publish_backend"`
+
 	regex *regexp.Regexp
 }
 
@@ -121,6 +126,10 @@ func (n *Namespace) validate() error {
 		return fmt.Errorf("recovery and positioning need history-size and history-ttl")
 	case n.RecoveryMode != "" && n.RecoveryMode != RecoveryStream && n.RecoveryMode != RecoveryCache:
 		return fmt.Errorf("recovery-mode is %q, must be %q or %q", n.RecoveryMode, RecoveryStream, RecoveryCache)
+	case n.SubscribeBackend != "" && (n.AllowSubscribeForClient || n.AllowSubscribeForAnonymous):
+		return fmt.Errorf("subscribe-backend and allow-subscribe-for-client or -anonymous both say who may subscribe: keep one")
+	case n.PublishBackend != "" && (n.AllowPublishForClient || n.AllowPublishForSubscriber || n.AllowPublishForAnonymous):
+		return fmt.Errorf("publish-backend and allow-publish-for-client, -subscriber or -anonymous both say who may publish: keep one")
 	case n.PublishRate < 0:
 		return fmt.Errorf("publish-rate is %d, must be 0 (no limit) or more", n.PublishRate)
 	case n.SubscriptionsPerChannelNode < 0:

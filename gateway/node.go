@@ -76,6 +76,12 @@ func (o *Options) validate() error {
 			return fmt.Errorf("gateway: %s is %v, must be above 0", d.name, *d.v)
 		}
 	}
+	if err := o.Handlers.answer(&o.Channels); err != nil {
+		return err
+	}
+	if o.UpgradeAuth && o.Handlers.Connect != nil {
+		return errors.New("gateway: with UpgradeAuth every client needs a token, so Handlers.Connect would never be asked")
+	}
 	if o.PongTimeout >= o.PingInterval {
 		return fmt.Errorf("gateway: pong-timeout (%v) must be below ping-interval (%v)", o.PongTimeout, o.PingInterval)
 	}

@@ -243,6 +243,9 @@ func (n *Node) localUnsubscribe(r *UnsubscribeRequest) int {
 			n.unsubscribe(s, r.Channel, &client.UnsubscribeServer)
 			continue
 		}
+		for _, p := range s.look().pending {
+			s.turnOff(p.channel)
+		}
 		s.Subscriptions(func(ch *hub.Channel, _ hub.Flags) { n.unsubscribe(s, ch.Name(), &client.UnsubscribeServer) })
 	}
 	return len(all)

@@ -59,6 +59,8 @@ type extra struct {
 	token    string             // jti of the connection's token
 	meta     []byte             // of the connection's token, for handlers
 	calls    int                // of handlers, under way
+	pending  []*pending         // those of them that commands wait for
+	waiting  *pending           // the one the turn is parked for
 	gone     *client.Disconnect // what the gateway ended the connection with, if Handlers.Disconnect is to hear
 	channels map[*hub.Channel]*channelExtra
 }
@@ -252,15 +254,17 @@ func (h *handler) Message(c *conn.Conn, _ ws.Opcode, payload []byte) {
 	n, s := (*Node)(h), c.Session().(*session)
 	ctx, cancel := n.timeout()
 	defer cancel()
-	out := replies{n: n, s: s, ctx: ctx}
+	out := replies{n: n, s: s, ctx: ctx, frame: payload}
 	err := client.Decode(s.encoding(), payload, func(cmd *protocol.Command) error {
 		if s.is(markEnded) {
 			return nil
 		}
-		return n.command(&out, cmd)
+		err := n.command(&out, cmd)
+		out.done++
+		return err
 	})
 	out.flush()
-	if err != nil {
+	if err != nil && err != errParked {
 		n.fail(s, err)
 	}
 }
@@ -269,6 +273,7 @@ func (h *handler) Message(c *conn.Conn, _ ws.Opcode, payload []byte) {
 func (h *handler) Close(c *conn.Conn, why conn.Reason, code ws.CloseCode) {
 	n, s := (*Node)(h), c.Session().(*session)
 	s.set(markEnded)
+	s.quit()
 	n.counts.transports.Add(-1)
 	n.counts.closes.add(uint32(code))
 	if !s.is(markConnected) {
@@ -341,6 +346,9 @@ type replies struct {
 	s   *session
 	ctx context.Context // of all commands of the frame
 	buf []byte
+
+	frame []byte // the commands, of which the first are done
+	done  int
 }
 
 const repliesMax = 32 << 10 // bytes in one frame, about

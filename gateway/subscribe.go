@@ -110,9 +110,17 @@ func (n *Node) subscribeCommand(ctx context.Context, out *replies, cmd *protocol
 			return err
 		}
 		j.info, j.expireAt, override = t.Info, t.ExpireAt, t.Override
+	case n.opts.Handlers.asksSubscribe(ns) && mayFollow(r.Channel, s.User):
+		return n.askSubscribe(out, cmd, j)
 	case !n.maySubscribe(s, ns, r.Channel):
 		return client.ErrPermissionDenied
 	}
+	return n.follow(ctx, out, cmd.Id, r, j, override)
+}
+
+// follow subscribes a client that may.
+func (n *Node) follow(ctx context.Context, out *replies, id uint32, r *protocol.SubscribeRequest, j *joining, override auth.Override) (err error) {
+	s, ns := out.s, j.ns
 	j.flags = ns.flags(s, override)
 	if r.Type != 0 || r.Phase != 0 {
 		return client.ErrNotAvailable // maps and polls are another protocol's
@@ -131,7 +139,7 @@ func (n *Node) subscribeCommand(ctx context.Context, out *replies, cmd *protocol
 		return err
 	}
 	return n.joinAll(ctx, s, []*joining{j}, func() {
-		out.add(&protocol.Reply{Id: cmd.Id, Subscribe: j.result})
+		out.add(&protocol.Reply{Id: id, Subscribe: j.result})
 		out.flush()
 	})
 }

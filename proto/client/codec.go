@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -117,3 +118,24 @@ var Ping = [2][]byte{JSON: []byte("{}"), Protobuf: {0}}
 
 // IsPong tells whether a frame is the answer to a ping and nothing else.
 func IsPong(enc Encoding, frame []byte) bool { return string(frame) == string(Ping[enc]) }
+
+// Skip returns what a frame holds after its first count messages, which have been
+// decoded.
+func Skip(enc Encoding, frame []byte, count int) []byte {
+	for range count {
+		if enc == JSON {
+			end := bytes.IndexByte(frame, '\n')
+			if end < 0 {
+				return nil
+			}
+			frame = frame[end+1:]
+			continue
+		}
+		size, n := binary.Uvarint(frame)
+		if n <= 0 || size > uint64(len(frame)-n) {
+			return nil
+		}
+		frame = frame[n+int(size):]
+	}
+	return frame
+}

@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/centrifugal/protocol"
+
+	"roost/auth"
+	"roost/proto/client"
+)
+
+// unusable is an answer of a handler that cannot be followed.
+func unusable(event, format string, args ...any) error {
+	return fmt.Errorf("the answer to %s cannot be used: %s", event, fmt.Sprintf(format, args...))
+}
+
+// checkAnswer tells what is wrong with what handlers may say of any client.
+func checkAnswer(s *session, event string, data []byte, expireAt int64) error {
+	switch {
+	case !s.is(markProtobuf) && len(data) > 0 && !json.Valid(data):
+		return unusable(event, "data is not JSON, which is all that this client understands")
+	case expireAt != 0 && (expireAt <= time.Now().Unix() || expireAt > 1<<32-1):
+		return unusable(event, "expire_at %d is not in the future, in Unix seconds", expireAt)
+	}
+	return nil
+}
+
+// askConnect has a handler decide on a client without a token.
+func (n *Node) askConnect(out *replies, cmd *protocol.Command) error {
+	s, r := out.s, cmd.Connect
+	e := ConnectEvent{Peer: n.peer(s), Name: strings.Clone(r.Name), Version: strings.Clone(r.Version), Data: bytes.Clone(r.Data)}
+	subs := make(map[string]*protocol.SubscribeRequest, len(r.Subs))
+	for name, q := range r.Subs { // they point into the frame
+		b, err := q.MarshalCF()
+		own := new(protocol.SubscribeRequest)
+		if err != nil || own.UnmarshalCF(b) != nil {
+			return client.ErrBadRequest
+		}
+		name = strings.Clone(name)
+		subs[name] = own
+		e.Channels = append(e.Channels, name)
+	}
+	id := cmd.Id
+	return n.pend(out, "connect", id, "", func(ctx context.Context, out *replies) error {
+		a, err := n.opts.Handlers.Connect(ctx, e)
+		if err == nil {
+			err = checkAnswer(s, "connect", a.Data, a.ExpireAt)
+		}
+		for _, ch := range a.Channels {
+			if _, wrong := n.namespace(ch); wrong != nil && err == nil {
+				err = unusable("connect", "channel %q: %v", ch, wrong)
+			}
+		}
+		for ch := range a.Subs {
+			if _, wrong := n.namespace(ch); wrong != nil && err == nil {
+				err = unusable("connect", "channel %q: %v", ch, wrong)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		c := auth.Connect{User: a.User, ExpireAt: a.ExpireAt, Info: a.Info, Meta: a.Meta, Channels: a.Channels, Subs: a.Subs}
+		return n.enter(ctx, out, id, c, subs, a.Data)
+	})
+}
+
+// askSubscribe has a handler decide on a subscription.
+func (n *Node) askSubscribe(out *replies, cmd *protocol.Command, j *joining) error {
+	s := out.s
+	b, err := cmd.Subscribe.MarshalCF()
+	r := new(protocol.SubscribeRequest) // the command points into the frame
+	if err != nil || r.UnmarshalCF(b) != nil {
+		return client.ErrBadRequest
+	}
+	j.name = r.Channel
+	e := SubscribeEvent{Peer: n.peer(s), Backend: j.ns.SubscribeBackend, Channel: r.Channel, Data: r.Data}
+	id := cmd.Id
+	return n.pend(out, "subscribe", id, r.Channel, func(ctx context.Context, out *replies) error {
+		a, err := n.opts.Handlers.Subscribe(ctx, e)
+		if ctx.Err() == context.Canceled {
+			return client.ErrPermissionDenied // unsubscribed by the server, or gone
+		}
+		if err == nil {
+			err = checkAnswer(s, "subscribe", a.Data, a.ExpireAt)
+		}
+		if err != nil {
+			return err
+		}
+		j.info, j.data, j.expireAt = a.Info, a.Data, a.ExpireAt
+		return n.follow(ctx, out, id, r, j, a.Override)
+	})
+}
+
+// askPublish has a handler decide on a publication, and what is published.
+func (n *Node) askPublish(out *replies, id uint32, ns *Namespace, r *protocol.PublishRequest) error {
+	s := out.s
+	e := PublishEvent{Peer: n.peer(s), Backend: ns.PublishBackend, Channel: strings.Clone(r.Channel), Data: bytes.Clone(r.Data)}
+	return n.pend(out, "publish", id, e.Channel, func(ctx context.Context, out *replies) error {
+		a, err := n.opts.Handlers.Publish(ctx, e)
+		if err != nil {
+			return err
+		}
+		if a.Data == nil {
+			a.Data = e.Data
+		}
+		if err := n.publishOf(ctx, s, ns, e.Channel, a); err != nil {
+			return err
+		}
+		out.add(&protocol.Reply{Id: id, Publish: &protocol.PublishResult{}})
+		return errReplied
+	})
+}
