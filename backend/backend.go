@@ -113,6 +113,12 @@ func (s *Set) Handlers() (h gateway.Handlers) {
 	if s.opts.Unsubscribe != "" {
 		h.Unsubscribe = s.unsubscribe
 	}
+	if s.opts.Connect != "" {
+		h.Connect = s.connect
+	}
+	if len(s.endpoints) > 0 {
+		h.Subscribe, h.Publish, h.ByNamespace = s.subscribe, s.publish, true
+	}
 	return h
 }
 

@@ -22,6 +22,9 @@ type Config struct {
 	// RPC sends the methods of rpc commands to backends; the first rule that matches
 	// holds.
 	RPC []Rule `yaml:"rpc" json:"rpc"`
+	// Connect is the name of the backend that decides on clients without a token; none
+	// does not ask. Who decides on subscriptions and publications, namespaces say.
+	Connect string `yaml:"connect" json:"connect"`
 	// Message is the name of the backend that takes send commands; none refuses them.
 	Message string `yaml:"message" json:"message"`
 	// Disconnect and Unsubscribe are the names of the backends that are told of clients
@@ -127,6 +130,11 @@ func (c Config) Problems() (all []error) {
 			all = append(all, fmt.Errorf("rpc rule %d: %w", i+1, err))
 		}
 	}
+	if c.Connect != "" {
+		if err := c.known(c.Connect); err != nil {
+			all = append(all, fmt.Errorf("connect: %w", err))
+		}
+	}
 	if c.Message != "" {
 		if err := c.known(c.Message); err != nil {
 			all = append(all, fmt.Errorf("message: %w", err))
@@ -134,6 +142,9 @@ func (c Config) Problems() (all []error) {
 	}
 	return append(all, c.eventProblems()...)
 }
+
+// Known returns an error that says which backends there are if name is none of them.
+func (c Config) Known(name string) error { return c.known(name) }
 
 func (c Config) known(name string) error {
 	if _, ok := c.Backends[name]; ok {

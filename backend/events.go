@@ -18,10 +18,13 @@ const (
 	eventMessage
 	eventDisconnect
 	eventUnsubscribe
+	eventConnect
+	eventSubscribe
+	eventPublish
 	events // how many there are
 )
 
-var eventNames = [events]string{"rpc", "message", "disconnect", "unsubscribe"}
+var eventNames = [events]string{"rpc", "message", "disconnect", "unsubscribe", "connect", "subscribe", "publish"}
 
 func (e event) String() string { return eventNames[e] }
 

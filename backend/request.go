@@ -15,6 +15,7 @@ type request struct {
 	data   []byte
 	again  bool // asking twice does no harm
 	told   *told
+	asked  *asked
 }
 
 // encode returns q's JSON, in one allocation if its data is JSON. It is not taken from a pool:
@@ -55,6 +56,9 @@ func (q *request) encode() []byte {
 	}
 	if q.told != nil {
 		b = q.told.append(b)
+	}
+	if q.asked != nil {
+		b = q.asked.append(b)
 	}
 	return append(b, '}')
 }

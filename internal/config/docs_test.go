@@ -45,6 +45,8 @@ var namespaceHelp = map[string]string{
 	"allow-user-limited-channels":   "Users named after `#`, as in `chat#ann,bob`, may subscribe to a channel, and nobody else.",
 	"subscriptions-per-channel":     "Subscribers a channel may have on one node; 0 is no limit.",
 	"publish-rate":                  "Publications a client may send per second; 0 is no limit.",
+	"subscribe-backend":             "Backend that decides on subscriptions without a token, instead of allow-subscribe-for-client and -anonymous; see [backends](backends.md).",
+	"publish-backend":               "Backend that decides on publications of clients, instead of allow-publish-for-client, -subscriber and -anonymous.",
 	"channel-regex":                 "What the name after the namespace must match as a whole.",
 }
 
@@ -220,6 +222,7 @@ The block ` + "`backends`" + `, or ` + "`ROOST_BACKENDS`" + `, names the servers
 | ` + "`servers`" + ` | The settings of each by a name of yours, 1 to 64 of ` + "`A-Z a-z 0-9 _ . -`" + `. |
 | ` + "`rpc`" + ` | Which of them answers ` + "`rpc`" + `: the first rule whose ` + "`method`" + ` matches, a name, the beginning of names followed by ` + "`*`" + `, or ` + "`*`" + `. |
 | ` + "`message`" + ` | Which takes ` + "`send`" + `; none refuses it. |
+| ` + "`connect`" + ` | Which decides on clients without a token; none does not ask. |
 | ` + "`disconnect`" + ` | Which is told of clients that have gone; none tells nobody. |
 | ` + "`unsubscribe`" + ` | Which is told of subscriptions that ended; none tells nobody. |
 | ` + "`events`" + ` | Bounds of what waits to be told, see below. |

@@ -94,7 +94,7 @@ func (c *Config) numbers() (all []error) {
 func (c *Config) clients() (all []error) {
 	options := c.Auth()
 	if !options.Enabled() {
-		if !c.Dev && !c.AllowAnonymous && !c.Insecure {
+		if !c.Dev && !c.AllowAnonymous && !c.Insecure && c.Backends.Connect == "" {
 			all = append(all, errors.New("no client could connect: there is no key to verify tokens with. Give --hmac-secret-key "+
 				"(ROOST_HMAC_SECRET_KEY, or hmac-secret-key in the file), --rsa-public-key, --ecdsa-public-key, --ed25519-public-key or --jwks-url; "+
 				"--allow-anonymous to let everyone in; or --dev to try"))
@@ -174,6 +174,26 @@ func (c *Config) backends() (all []error) {
 		if e := c.Backends.Backends[name]; e.Subject() != "" && len(c.NATS) == 0 {
 			all = append(all, fmt.Errorf("backends: backend %q: %s needs --nats: nobody else can reach the embedded NATS", name, e.URL))
 		}
+	}
+	if c.Backends.Connect != "" && c.UpgradeAuth {
+		all = append(all, errors.New("backends: connect is never asked with --upgrade-auth, which requires a token: keep one"))
+	}
+	if c.Backends.Connect != "" && c.AllowAnonymous {
+		all = append(all, errors.New("backends: connect and --allow-anonymous both decide on clients without a token: keep one"))
+	}
+	check := func(where string, ns gateway.Namespace) {
+		for _, b := range []struct{ key, name string }{{"subscribe-backend", ns.SubscribeBackend}, {"publish-backend", ns.PublishBackend}} {
+			if b.name == "" {
+				continue
+			}
+			if err := c.Backends.Known(b.name); err != nil {
+				all = append(all, fmt.Errorf("%s: %s: %w", where, b.key, err))
+			}
+		}
+	}
+	check("channels default", c.Channels.Default)
+	for _, name := range slices.Sorted(maps.Keys(c.Channels.Namespaces)) {
+		check(fmt.Sprintf("namespace %q", name), c.Channels.Namespaces[name])
 	}
 	return all
 }
