@@ -20,6 +20,7 @@ const usageExit = 2
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
 	Check   checkCmd   `cmd:"" help:"Tell whether serve would start with this configuration, and what is wrong with it."`
+	Health  healthCmd  `cmd:"" help:"Ask a running gateway of this configuration whether it is well; exit code 1 says no."`
 	Token   tokenCmd   `cmd:"" help:"Make a token for trying, signed with --hmac-secret-key."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
@@ -37,7 +38,7 @@ func main() {
 		kong.Name("roost"),
 		kong.Description("A WebSocket gateway for a great many mostly idle clients."),
 		config.Environment(),
-		kong.PostBuild(shortenToken),
+		kong.PostBuild(shortenHelp),
 		kong.Exit(func(code int) { os.Exit(min(code, usageExit)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err := k.Run(); err != nil {
@@ -46,16 +47,22 @@ func main() {
 	}
 }
 
-// shortenToken hides from the help of token what has no part in making one. It is all
-// read nevertheless, so that token takes the same file as serve.
-func shortenToken(k *kong.Kong) error {
-	shown := []string{"help", "config", "hmac-secret-key", "audience", "issuer"}
+// shown are the settings that the help of a command names where it needs few of them.
+var shown = map[string][]string{
+	"token":  {"help", "config", "hmac-secret-key", "audience", "issuer"},
+	"health": {"help", "config", "internal-address"},
+}
+
+// shortenHelp hides the other settings. They are all read nevertheless, so that these
+// commands take the same file as serve.
+func shortenHelp(k *kong.Kong) error {
 	for _, command := range k.Model.Children {
-		if command.Name != "token" {
+		few := shown[command.Name]
+		if few == nil {
 			continue
 		}
 		for _, f := range command.Flags {
-			f.Hidden = !slices.Contains(shown, f.Name) && len(f.Envs) > 0
+			f.Hidden = !slices.Contains(few, f.Name) && len(f.Envs) > 0
 		}
 	}
 	return nil

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"roost/internal/config"
+)
+
+// probeTime is how long a gateway has to answer a probe.
+const probeTime = 5 * time.Second
+
+type healthCmd struct {
+	config.Config
+
+	Ready bool `env:"-" help:"Ask whether clients should come here, not only whether it runs."`
+}
+
+// Run asks the gateway of this configuration, for containers that hold nothing but the
+// binary.
+func (h *healthCmd) Run() error {
+	for _, problem := range h.FileProblems() {
+		return fmt.Errorf("health: %w", problem)
+	}
+	path := "/health"
+	if h.Ready {
+		path = "/ready"
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { // :8001 and 0.0.0.0:8001 are this machine
+		return new(net.Dialer).DialContext(ctx, "tcp", h.InternalAddress)
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: probeTime}
+	res, err := client.Get("http://roost" + path)
+	if err != nil {
+		return fmt.Errorf("health: no answer from --internal-address %s: %w", h.InternalAddress, err)
+	}
+	defer res.Body.Close()
+	why, err := io.ReadAll(io.LimitReader(res.Body, 1<<10))
+	if err != nil {
+		return fmt.Errorf("health: %w", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("health: %s says %d: %s", path, res.StatusCode, strings.TrimSpace(string(why)))
+	}
+	_, err = fmt.Println("ok")
+	return err
+}
