@@ -22,9 +22,10 @@ const metricsHead = `# Metrics
 start. A label's value appears when there is something to count.
 
 Worth an alarm: ` + "`roost_sockets`" + ` near ` + "`roost_descriptor_limit`" + `; ` + "`roost_closed_total`" + ` by its reason, above all
-` + "`slow_consumer`, `overload` and `panic`; `roost_disconnects_total` with code 3004; `roost_broker_up`" + ` at 0;
+` + "`slow_consumer`, `overload` and `panic`; `roost_command_errors_total` with code 100; `roost_broker_up`" + ` at 0;
 ` + "`roost_broker_publish_failures_total` and `roost_gaps_total`; `roost_workers_waiting`" + `, which stays up when the
-backend or NATS is too slow; ` + "`roost_accept_pauses_total`" + `, which grows when descriptors run out.
+backend or NATS is too slow; ` + "`roost_accept_pauses_total`" + `, which grows when descriptors run out. A dashboard for
+Grafana and rules for all that are described in [observability](observability.md).
 
 This page comes from the code: ` + "`make docs`" + ` writes it, and a test compares both.
 

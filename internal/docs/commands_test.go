@@ -86,6 +86,7 @@ func (v *vocabulary) spanProblems(span string) []string {
 		return v.commandProblems(span)
 	}
 	name, _, _ = strings.Cut(name, "=")
+	name = strings.TrimRight(name, ",")
 	for _, p := range v.programs {
 		if p.flags[name] {
 			return nil

@@ -196,3 +196,14 @@ func refuses(t *testing.T, samples []wrong, check func(sample string) []string) 
 		}
 	}
 }
+
+// write makes a file.
+func write(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hasFile tells whether the tree has a file.
+func hasFile(name string) bool { _, err := os.Stat(filepath.Join(root, name)); return err == nil }

@@ -88,9 +88,14 @@ func help(t testing.TB, name, path string) program {
 	return p
 }
 
-// programs are ours, by the names of their binaries.
+var askedPrograms map[string]program
+
+// programs are ours, by the names of their binaries. They are asked once.
 func programs(t testing.TB) map[string]program {
 	t.Helper()
+	if askedPrograms != nil {
+		return askedPrograms
+	}
 	all := map[string]program{
 		"roost":      help(t, "roost", binary(t, roostBin)),
 		"roost-load": help(t, "roost-load", binary(t, loadBin)),
@@ -100,6 +105,7 @@ func programs(t testing.TB) map[string]program {
 			t.Fatalf("the help of %s has only %d flags: %v", name, n, all[name].flags)
 		}
 	}
+	askedPrograms = all
 	return all
 }
 
