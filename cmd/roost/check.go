@@ -38,7 +38,13 @@ func (c *checkCmd) Run() error {
 
 func (c *checkCmd) provision() error {
 	log := slog.New(slog.DiscardHandler)
+	backends, err := newBackends(c.Backends, log)
+	if err != nil {
+		return err
+	}
+	defer backends.set.Close()
 	o := c.Gateway()
+	o.Handlers = backends.set.Handlers()
 	o.Broker.URLs, o.Broker.Dir, o.Broker.Memory, o.Broker.Replicas = nil, "", true, 1
 	node, verifier, err := newNode(o, c.Auth(), log)
 	if err != nil {
