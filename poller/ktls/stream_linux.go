@@ -29,6 +29,7 @@ type stream struct {
 	net.Conn
 	raw  syscall.RawConn
 	rest []byte // data that came where a record of another type was expected
+	end  error  // what ended the input; its record is read once only
 }
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -38,20 +39,19 @@ func (s *stream) Read(p []byte) (int, error) {
 			s.rest = s.rest[n:]
 			return n, nil
 		}
+		if s.end != nil {
+			return 0, s.end
+		}
 		n, err := s.Conn.Read(p)
 		if !errors.Is(err, unix.EIO) {
 			return n, err
 		}
-		var end error
 		if err := s.raw.Control(func(fd uintptr) {
 			b := make([]byte, controlRoom)
-			n, end = Control(int(fd), b)
+			n, s.end = Control(int(fd), b)
 			s.rest = b[:n]
 		}); err != nil {
 			return 0, err
-		}
-		if end != nil {
-			return 0, end
 		}
 	}
 }
