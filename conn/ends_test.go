@@ -310,7 +310,7 @@ func TestReasonsHaveLabels(t *testing.T) {
 	if got := Label(200); got != "unknown" {
 		t.Errorf("reason 200 has the label %q", got)
 	}
-	if len(Reasons()) != int(reasonCount-ReasonPeerClosed)+int(poller.ReasonStopped)+1 {
+	if len(Reasons()) != int(reasonCount-ReasonPeerClosed)+int(poller.ReasonRecord)+1 {
 		t.Errorf("there are %d reasons", len(Reasons()))
 	}
 }
