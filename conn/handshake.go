@@ -145,7 +145,7 @@ func (h *loop) refuse(c *Conn, r *http.Request, why Reason, err error) {
 	if !errors.As(err, &he) {
 		he = &ws.HandshakeError{Status: http.StatusForbidden, Label: "unauthorized", Detail: err.Error()}
 	}
-	h.server.handshakeErrors.add(he.Label)
+	h.server.handshakeErrors.Add(he.Label)
 	h.resp = he.AppendResponse(h.resp[:0])
 	if r != nil && r.Method == http.MethodHead { // RFC 9110 section 9.3.2: no body
 		h.resp = h.resp[:bytes.Index(h.resp, headEnd)+len(headEnd)]

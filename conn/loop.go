@@ -139,7 +139,7 @@ func (h *loop) protocolError(c *Conn, err error) {
 		pe = &ws.ProtocolError{Code: ws.CloseProtocolError, Label: "unknown", Detail: err.Error()}
 	}
 	c.closing(pe.Code)
-	h.server.protocolErrors.add(pe.Label)
+	h.server.protocolErrors.Add(pe.Label)
 	if h.working(c) { // earlier messages are answered first
 		h.enqueue(c, item{kind: itemEnd, reason: ReasonProtocol, code: pe.Code, text: pe.Detail})
 		return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/panjf2000/ants/v2"
 
+	"roost/internal/tally"
 	"roost/poller"
 	"roost/proto/ws"
 )
@@ -26,8 +27,8 @@ type Server struct {
 	pool   *ants.PoolWithFuncGeneric[*turn]
 	loops  []*loop
 
-	protocolErrors  labelCounts
-	handshakeErrors labelCounts
+	protocolErrors  tally.Of[string]
+	handshakeErrors tally.Of[string]
 
 	waiting struct {
 		mu    sync.Mutex

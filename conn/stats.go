@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"sync"
 	"sync/atomic"
 
 	"roost/poller"
@@ -13,31 +12,6 @@ type counters struct {
 	upgrades, messagesIn atomic.Uint64
 	messagesOut, pings   atomic.Uint64
 	closed               [reasonCount]atomic.Uint64
-}
-
-// labelCounts counts rare events by a label.
-type labelCounts struct {
-	mu sync.Mutex
-	m  map[string]uint64
-}
-
-func (l *labelCounts) add(label string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.m == nil {
-		l.m = make(map[string]uint64)
-	}
-	l.m[label]++
-}
-
-func (l *labelCounts) snapshot() map[string]uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m := make(map[string]uint64, len(l.m))
-	for k, v := range l.m {
-		m[k] = v
-	}
-	return m
 }
 
 // Stats are totals since the start.
@@ -61,8 +35,8 @@ func (s *Server) Stats() Stats {
 	st := Stats{
 		Poller:          s.poller.Stats(),
 		Closed:          make(map[string]uint64, reasonCount),
-		ProtocolErrors:  s.protocolErrors.snapshot(),
-		HandshakeErrors: s.handshakeErrors.snapshot(),
+		ProtocolErrors:  s.protocolErrors.All(),
+		HandshakeErrors: s.handshakeErrors.All(),
 	}
 	st.TLS = s.tls.stats()
 	st.TLS.Kernel = st.Poller.TLS

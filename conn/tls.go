@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"roost/internal/tally"
 	"roost/poller/ktls"
 	"roost/proto/ws"
 )
@@ -48,7 +49,7 @@ type TLSStats struct {
 // security is what a server has for TLS.
 type security struct {
 	handshakers []*ktls.Handshaker // static once there are connections, which name them by index
-	outcomes    labelCounts
+	outcomes    tally.Of[string]
 
 	mu     sync.Mutex // guards the rest
 	logged time.Time  // when clients were last said to find no room
@@ -58,7 +59,7 @@ type security struct {
 }
 
 func (t *security) stats() TLSStats {
-	st := TLSStats{Handshakes: t.outcomes.snapshot()}
+	st := TLSStats{Handshakes: t.outcomes.All()}
 	for _, o := range outcomes {
 		st.Handshakes[o] += 0
 	}

@@ -53,23 +53,23 @@ func (h *loop) hello(c *Conn, b []byte) {
 		h.refuse(c, nil, ReasonHandshake, errPlain)
 		return
 	default:
-		h.server.handshakeErrors.add(labelNoTLS)
+		h.server.handshakeErrors.Add(labelNoTLS)
 		c.pc.Cut(ReasonHandshake)
 		return
 	}
 	d, err := h.loop.Detach(&c.pc)
 	if err != nil {
 		c.pc.Cut(ReasonHandshake)
-		h.server.tls.outcomes.add(outcomeLost)
+		h.server.tls.outcomes.Add(outcomeLost)
 		return
 	}
 	nc, err := ktls.Conn(d.FD)
 	if err != nil {
-		h.server.tls.outcomes.add(outcomeLost)
+		h.server.tls.outcomes.Add(outcomeLost)
 		return
 	}
 	if err := hs.Take(nc, b); err != nil {
-		h.server.tls.outcomes.add(outcomeBusy)
+		h.server.tls.outcomes.Add(outcomeBusy)
 	}
 }
 
@@ -90,7 +90,7 @@ func (s *Server) secured(session ktls.Session, err error) {
 	if err != nil && (outcome == outcomeKernel || outcome == outcomeFallback) {
 		outcome = outcomeLost
 	}
-	s.tls.outcomes.add(outcome)
+	s.tls.outcomes.Add(outcome)
 	if err != nil {
 		s.opts.Logger.Debug("TLS handshake", "outcome", outcome, "error", err)
 	}

@@ -25,11 +25,11 @@ const bodyBesides = 1 << 10
 func (s *Server) post(w http.ResponseWriter, r *http.Request) {
 	outcome, he := s.forward(w, r)
 	if he != nil {
-		s.counts.posts.add(he.Label)
+		s.counts.posts.Add(he.Label)
 		answer(w, he)
 		return
 	}
-	s.counts.posts.add(outcome)
+	s.counts.posts.Add(outcome)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -46,7 +46,7 @@ func (s *Server) shared(method string, serve func(http.ResponseWriter, *http.Req
 		_ = c.SetWriteDeadline(time.Now().Add(writeTimeout)) // a request before may have left one
 		w.Header().Set("Vary", "Origin")
 		if err := ws.CheckOrigin(r, s.opts.AllowedOrigins); err != nil {
-			s.counts.refused.add(ws.LabelOrigin)
+			s.counts.refused.Add(ws.LabelOrigin)
 			answer(w, handshakeError(err))
 			return
 		}
@@ -62,7 +62,7 @@ func (s *Server) shared(method string, serve func(http.ResponseWriter, *http.Req
 		default:
 			he := refusal(http.StatusMethodNotAllowed, ws.LabelMethod, "the method is %.20s, must be %s", r.Method, method)
 			he.Header = http.Header{"Allow": {method + ", OPTIONS"}}
-			s.counts.refused.add(ws.LabelMethod)
+			s.counts.refused.Add(ws.LabelMethod)
 			answer(w, he)
 		}
 	}

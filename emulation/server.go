@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"roost/gateway"
+	"roost/internal/tally"
 )
 
 // Paths that clients use.
@@ -67,7 +68,7 @@ type Server struct {
 
 	connections atomic.Int64
 	streams     atomic.Int64
-	counts      counts
+	counts      struct{ refused, posts tally.Of[string] }
 }
 
 // New makes a server. Start must be called before the first request comes.
@@ -108,7 +109,7 @@ func (s *Server) Start(adopt func(fd int, remote netip.AddrPort) error) {
 func (s *Server) Hand(nc net.Conn) {
 	if s.connections.Add(1) > int64(s.opts.MaxClients*connectionsPerClient+connectionsBesides) {
 		s.connections.Add(-1)
-		s.counts.refused.add("connections")
+		s.counts.refused.Add("connections")
 		_ = nc.SetWriteDeadline(time.Now().Add(writeTimeout))
 		_, _ = nc.Write(tooManyConnections)
 		_ = nc.Close()
@@ -141,5 +142,5 @@ type Stats struct {
 
 // Stats returns the server's figures. Any goroutine.
 func (s *Server) Stats() Stats {
-	return Stats{Connections: s.connections.Load(), Streams: s.streams.Load(), Refused: s.counts.refused.all(), Posts: s.counts.posts.all()}
+	return Stats{Connections: s.connections.Load(), Streams: s.streams.Load(), Refused: s.counts.refused.All(), Posts: s.counts.posts.All()}
 }

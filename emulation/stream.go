@@ -73,7 +73,7 @@ func (s *Server) httpStream(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) refuse(w http.ResponseWriter, he *ws.HandshakeError) {
-	s.counts.refused.add(he.Label)
+	s.counts.refused.Add(he.Label)
 	answer(w, he)
 }
 

@@ -29,7 +29,7 @@ func (n *Node) command(out *replies, cmd *protocol.Command) error {
 	if n.opts.Handlers.pend() && n.hold(out, cmd) {
 		return errParked
 	}
-	n.counts.commands.add(kind)
+	n.counts.commands.Add(kind)
 	reply := &protocol.Reply{Id: cmd.Id}
 	return n.settle(out, kind, cmd.Id, reply, n.dispatch(out.ctx, out, cmd, reply))
 }

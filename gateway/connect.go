@@ -97,13 +97,13 @@ func (n *Node) tokenError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, auth.ErrExpired):
-		n.counts.tokens.add("expired")
+		n.counts.tokens.Add("expired")
 		return client.ErrTokenExpired
 	case errors.As(err, &invalid):
-		n.counts.tokens.add(invalid.Label)
+		n.counts.tokens.Add(invalid.Label)
 		return &client.DisconnectInvalidToken
 	case errors.Is(err, auth.ErrBlocked), errors.Is(err, auth.ErrRevoked):
-		n.counts.tokens.add("revoked")
+		n.counts.tokens.Add("revoked")
 		return &client.DisconnectInvalidToken
 	}
 	return err

@@ -275,7 +275,7 @@ func (h *handler) Close(c *conn.Conn, why conn.Reason, code ws.CloseCode) {
 	s.set(markEnded)
 	s.quit()
 	n.counts.transports.Add(-1)
-	n.counts.closes.add(uint32(code))
+	n.counts.closes.Add(uint32(code))
 	if !s.is(markConnected) {
 		return
 	}
@@ -335,7 +335,7 @@ func (n *Node) disconnect(s *session, d client.Disconnect) {
 			}
 		})
 	}
-	n.counts.disconnects.add(d.Code)
+	n.counts.disconnects.Add(d.Code)
 	s.Conn.Close(ws.CloseCode(d.Code), d.Reason)
 }
 
@@ -364,7 +364,7 @@ func (o *replies) add(r *protocol.Reply) {
 	}
 	o.buf = b
 	if r.Error != nil {
-		o.n.counts.errors.add(r.Error.Code)
+		o.n.counts.errors.Add(r.Error.Code)
 	}
 	if len(o.buf) > repliesMax {
 		o.flush()

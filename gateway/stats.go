@@ -1,11 +1,11 @@
 package gateway
 
 import (
-	"sync"
 	"sync/atomic"
 
 	"roost/auth"
 	"roost/broker"
+	"roost/internal/tally"
 )
 
 type revocationList = auth.Revocations
@@ -38,43 +38,9 @@ type Stats struct {
 type counts struct {
 	transports, clients, connects               atomic.Int64
 	publications, received, pushes, pings, gaps atomic.Uint64
-	commands                                    tally[string]
-	errors, disconnects, closes                 tally[uint32]
-	tokens                                      tally[string]
-}
-
-// tally counts by a small set of keys.
-type tally[K comparable] struct {
-	mu     sync.RWMutex
-	counts map[K]*atomic.Uint64
-}
-
-func (t *tally[K]) add(k K) {
-	t.mu.RLock()
-	c := t.counts[k]
-	t.mu.RUnlock()
-	if c == nil {
-		t.mu.Lock()
-		if c = t.counts[k]; c == nil {
-			if t.counts == nil {
-				t.counts = make(map[K]*atomic.Uint64)
-			}
-			c = new(atomic.Uint64)
-			t.counts[k] = c
-		}
-		t.mu.Unlock()
-	}
-	c.Add(1)
-}
-
-func (t *tally[K]) all() map[K]uint64 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	out := make(map[K]uint64, len(t.counts))
-	for k, c := range t.counts {
-		out[k] = c.Load()
-	}
-	return out
+	commands                                    tally.Of[string]
+	errors, disconnects, closes                 tally.Of[uint32]
+	tokens                                      tally.Of[string]
 }
 
 // Stats returns the node's figures. Any goroutine.
@@ -88,7 +54,7 @@ func (n *Node) Stats() Stats {
 		Channels: n.hub.Channels.Load(), Subscriptions: n.hub.Subscriptions.Load(),
 		Connects: uint64(c.connects.Load()), Publications: c.publications.Load(), Received: c.received.Load(),
 		Deliveries: n.hub.Deliveries.Load(), Pushes: c.pushes.Load(), Pings: c.pings.Load(), Gaps: c.gaps.Load(),
-		Commands: c.commands.all(), Errors: c.errors.all(), Disconnects: c.disconnects.all(), Closes: c.closes.all(),
-		Tokens: c.tokens.all(), Broker: n.broker.Stats(), Emulated: n.sessions.byTransport(),
+		Commands: c.commands.All(), Errors: c.errors.All(), Disconnects: c.disconnects.All(), Closes: c.closes.All(),
+		Tokens: c.tokens.All(), Broker: n.broker.Stats(), Emulated: n.sessions.byTransport(),
 	}
 }

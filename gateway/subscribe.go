@@ -147,25 +147,25 @@ func (n *Node) follow(ctx context.Context, out *replies, id uint32, r *protocol.
 // subscriptionToken checks a token for a channel.
 func (n *Node) subscriptionToken(ctx context.Context, s *session, ch, token string) (auth.Subscribe, error) {
 	if n.opts.Auth == nil {
-		n.counts.tokens.add("no_keys")
+		n.counts.tokens.Add("no_keys")
 		return auth.Subscribe{}, client.ErrPermissionDenied
 	}
 	t, err := n.opts.Auth.Subscribe(ctx, token)
 	var invalid *auth.InvalidError
 	switch {
 	case errors.Is(err, auth.ErrExpired):
-		n.counts.tokens.add("expired")
+		n.counts.tokens.Add("expired")
 		return t, client.ErrTokenExpired
 	case errors.As(err, &invalid):
-		n.counts.tokens.add(invalid.Label)
+		n.counts.tokens.Add(invalid.Label)
 		return t, client.ErrPermissionDenied
 	case err != nil:
 		return t, err
 	case t.User != s.User || t.Channel != ch:
-		n.counts.tokens.add("mismatch")
+		n.counts.tokens.Add("mismatch")
 		return t, client.ErrPermissionDenied
 	case n.revoked.Check(t.User, t.ID, t.IssuedAt) != nil:
-		n.counts.tokens.add("revoked")
+		n.counts.tokens.Add("revoked")
 		return t, client.ErrPermissionDenied
 	case t.ExpireAt > 0 && t.ExpireAt <= time.Now().Unix():
 		return t, client.ErrTokenExpired
