@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"net"
 	"net/netip"
 
 	"roost/poller"
@@ -15,6 +16,21 @@ import (
 // there fd stays open.
 func (s *Server) Adopt(fd int, remote netip.AddrPort) error {
 	return s.poller.Adopt(poller.Detached{FD: fd}, s.adopted(remote))
+}
+
+// Dial returns one end of a socketpair whose other end Adopt has taken: a client within the
+// process. It is the caller's to close. Errors: an *os.SyscallError where there are no
+// descriptors, and those of Adopt. Any goroutine. Linux only.
+func (s *Server) Dial(remote netip.AddrPort) (*net.UnixConn, error) {
+	outer, inner, err := socketpair()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Adopt(inner, remote); err != nil {
+		_ = outer.Close()
+		return nil, err
+	}
+	return outer, nil
 }
 
 // adopted begins with a connection that was not accepted.

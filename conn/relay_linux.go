@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"roost/poller"
-	"roost/poller/ktls"
 )
 
 const (
@@ -43,22 +41,22 @@ type relay struct {
 
 // relay starts one. outer is taken over whatever the result.
 func (s *Server) relay(outer halfConn) error {
-	r, fd, err := newRelay(&s.tls, outer)
-	if err != nil {
-		_ = outer.Close()
-		return err
-	}
-	if r.patience = s.opts.PingInterval + s.opts.PongTimeout; s.opts.PingInterval < 0 {
-		r.patience = relayPatience
-	}
-	r.linger = s.opts.Poller.Linger + relayLinger
 	var remote netip.AddrPort
 	if a, ok := outer.RemoteAddr().(*net.TCPAddr); ok {
 		remote = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
-	if err := s.Adopt(fd, remote); err != nil {
+	inner, err := s.Dial(remote)
+	if err != nil {
+		_ = outer.Close()
+		return err
+	}
+	r := &relay{t: &s.tls, outer: outer, inner: inner, patience: relayPatience, linger: s.opts.Poller.Linger + relayLinger}
+	if s.opts.PingInterval >= 0 {
+		r.patience = s.opts.PingInterval + s.opts.PongTimeout
+	}
+	r.left.Store(2)
+	if err := r.note(); err != nil {
 		_ = r.Close()
-		r.forget()
 		return err
 	}
 	go r.up()
@@ -66,32 +64,20 @@ func (s *Server) relay(outer halfConn) error {
 	return nil
 }
 
-// newRelay makes a relay and the descriptor that is the loop's end of it.
-func newRelay(t *security, outer halfConn) (r *relay, fd int, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, -1, os.NewSyscallError("socketpair", err)
-	}
-	inner, err := ktls.Conn(fds[1])
-	if err != nil {
-		_ = unix.Close(fds[0])
-		return nil, -1, err
-	}
-	r = &relay{t: t, outer: outer, inner: inner.(*net.UnixConn)}
-	r.left.Store(2)
+// note has the end of the server wait for r, until forget.
+func (r *relay) note() error {
+	t := r.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		_ = unix.Close(fds[0])
-		_ = inner.Close()
-		return nil, -1, poller.ErrStopped
+		return poller.ErrStopped
 	}
 	if t.relays == nil {
 		t.relays = map[io.Closer]bool{}
 	}
 	t.relays[r] = true
 	t.ended.Add(1)
-	return r, fds[0], nil
+	return nil
 }
 
 // up carries what the client sends.

@@ -20,16 +20,13 @@ func (s *Server) back(w http.ResponseWriter, r *http.Request) {
 		answer(w, refusal(http.StatusNotFound, "not_found", "there is nothing at this path"))
 		return
 	}
-	pair, theirs, err := socketpair()
-	if err == nil {
-		defer pair.Close()
-		remote, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero value is no address
-		err = s.adopt(theirs, remote)
-	}
+	remote, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero value is no address
+	pair, err := s.dial(remote)
 	if err != nil {
 		s.refuse(w, refusal(http.StatusServiceUnavailable, "no_room", "no room for a connection"))
 		return
 	}
+	defer pair.Close()
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return // HTTP/2, which nobody speaks here

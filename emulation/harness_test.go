@@ -71,7 +71,7 @@ func start(t *testing.T, change func(*settings)) *testGateway {
 		t.Fatal(err)
 	}
 	n.Start(g.conns)
-	g.emulation.Start(g.conns.Adopt)
+	g.emulation.Start(g.conns.Dial)
 	var stopped atomic.Bool
 	g.down = func() {
 		if stopped.Swap(true) {

@@ -64,7 +64,7 @@ type Server struct {
 	opts  Options
 	http  *http.Server
 	inbox *inbox
-	adopt func(fd int, remote netip.AddrPort) error // set by Start
+	dial  func(remote netip.AddrPort) (*net.UnixConn, error) // set by Start
 
 	connections atomic.Int64
 	streams     atomic.Int64
@@ -94,10 +94,9 @@ func New(o Options) *Server {
 	return s
 }
 
-// Start gives the server what makes connections of the gateway of one end of a
-// socketpair, as conn.Server.Adopt does.
-func (s *Server) Start(adopt func(fd int, remote netip.AddrPort) error) {
-	s.adopt = adopt
+// Start gives the server what connects to the gateway, conn.Server.Dial.
+func (s *Server) Start(dial func(remote netip.AddrPort) (*net.UnixConn, error)) {
+	s.dial = dial
 	go func() {
 		if err := s.http.Serve(s.inbox); !errors.Is(err, http.ErrServerClosed) {
 			s.opts.Logger.Error("SSE and HTTP streaming ended", "error", err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -33,7 +34,7 @@ type stream struct {
 	session *gateway.Emulated
 	binary  bool     // Protobuf
 	events  bool     // server-sent events
-	pair    *os.File // a WebSocket of the gateway
+	pair    net.Conn // a WebSocket of the gateway
 	in      *bufio.Reader
 	out     http.ResponseWriter
 	control *http.ResponseController

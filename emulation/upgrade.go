@@ -3,12 +3,14 @@ package emulation
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"net/textproto"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -24,18 +26,19 @@ const maxRefusal = 4 << 10 // bytes of the body of a refused handshake that are 
 // gateway said instead.
 func (st *stream) open(r *http.Request, transport string) *ws.HandshakeError {
 	s := st.server
-	ours, theirs, err := socketpair()
-	if err != nil {
+	remote, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero value is no address
+	pair, err := s.dial(remote)
+	var none *os.SyscallError
+	switch {
+	case errors.As(err, &none):
 		s.opts.Logger.Warn("a client by SSE or HTTP streaming was refused", "error", err)
 		return refusal(http.StatusServiceUnavailable, "no_descriptors", "no room for a connection")
-	}
-	st.pair, st.in = ours, bufio.NewReaderSize(ours, chunkSize)
-	st.session = s.opts.Node.Emulate(transport, st.deliver)
-	remote, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero value is no address
-	if err := s.adopt(theirs, remote); err != nil {
+	case err != nil:
 		s.opts.Logger.Info("a client by SSE or HTTP streaming was refused", "error", err)
 		return refusal(http.StatusServiceUnavailable, "no_room", "no room for a connection")
 	}
+	st.pair, st.in = pair, bufio.NewReaderSize(pair, chunkSize)
+	st.session = s.opts.Node.Emulate(transport, st.deliver)
 	_ = st.pair.SetDeadline(time.Now().Add(s.opts.RequestTimeout + time.Second)) // the gateway's own comes first
 	if _, err := st.pair.Write(st.upgrade(r)); err != nil {
 		return refusal(http.StatusServiceUnavailable, "no_room", "the connection was not accepted")

@@ -128,7 +128,7 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 		return p, err
 	}
 	p.node.Start(p.server)
-	p.emulation.Start(p.server.Adopt)
+	p.emulation.Start(p.server.Dial)
 	keys := s.APIKey
 	if s.Dev && len(keys) == 0 {
 		keys = []string{rand.Text()}
