@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -78,15 +79,9 @@ const (
 )
 
 func (e Endpoint) withDefaults() Endpoint {
-	if e.Timeout == 0 {
-		e.Timeout = defaultTimeout
-	}
-	if e.Concurrency == 0 {
-		e.Concurrency = defaultConcurrency
-	}
-	if e.MaxAnswer == 0 {
-		e.MaxAnswer = defaultMaxAnswer
-	}
+	e.Timeout = cmp.Or(e.Timeout, defaultTimeout)
+	e.Concurrency = cmp.Or(e.Concurrency, defaultConcurrency)
+	e.MaxAnswer = cmp.Or(e.MaxAnswer, defaultMaxAnswer)
 	return e
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,9 +51,7 @@ func (b *Broker) NewLedger(ctx context.Context, o LedgerOptions) (*Ledger, error
 	if o.Lost == nil {
 		return nil, errors.New("broker: a ledger needs Lost")
 	}
-	if o.Grace == 0 {
-		o.Grace = DefaultLedgerGrace
-	}
+	o.Grace = cmp.Or(o.Grace, DefaultLedgerGrace)
 	l := &Ledger{b: b, opts: o, stream: strings.ToUpper(b.opts.Prefix) + "_LEDGER", wake: make(chan struct{}, 1), absent: map[string]time.Time{}}
 	err := b.insist(ctx, func() error {
 		_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
@@ -99,10 +98,7 @@ func (l *Ledger) Remove(key string) {
 	l.mu.Lock()
 	l.removed = append(l.removed, l.subject(key))
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	signal(l.wake)
 }
 
 // clean takes removed entries out of the stream.
@@ -157,23 +153,18 @@ func (l *Ledger) purge(subject string, below uint64) error {
 
 // Close waits until ctx ends for entries to be removed.
 func (l *Ledger) Close(ctx context.Context) error {
-	left := 0
-	for {
-		l.mu.Lock()
-		left = len(l.removed)
-		l.mu.Unlock()
-		if left == 0 || ctx.Err() != nil {
-			break
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(closePoll):
-		}
-	}
+	untilNone(ctx, l.left)
+	left := l.left()
 	l.kill()
 	l.done.Wait()
 	if left > 0 {
 		return fmt.Errorf("broker: %d entries of the ledger could not be removed: %w", left, ctx.Err())
 	}
 	return nil
+}
+
+func (l *Ledger) left() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.removed)
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,18 +56,10 @@ func (o *QueueOptions) validate() error {
 	if o.Concurrency < 0 || o.MaxAge < 0 || o.MaxBytes < 0 || o.MaxWaiting < 0 {
 		return errors.New("broker: a limit of a queue is negative")
 	}
-	if o.Concurrency == 0 {
-		o.Concurrency = DefaultQueueConcurrency
-	}
-	if o.MaxAge == 0 {
-		o.MaxAge = DefaultQueueAge
-	}
-	if o.MaxBytes == 0 {
-		o.MaxBytes = DefaultQueueBytes
-	}
-	if o.MaxWaiting == 0 {
-		o.MaxWaiting = DefaultQueueWaiting
-	}
+	o.Concurrency = cmp.Or(o.Concurrency, DefaultQueueConcurrency)
+	o.MaxAge = cmp.Or(o.MaxAge, DefaultQueueAge)
+	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultQueueBytes)
+	o.MaxWaiting = cmp.Or(o.MaxWaiting, DefaultQueueWaiting)
 	return nil
 }
 
@@ -177,14 +170,14 @@ func (q *Queue) Put(id string, data []byte, stored func()) error {
 	}
 	q.waiting = append(q.waiting, j)
 	q.bytes += j.weight()
-	q.stir()
+	signal(q.wake)
 	return nil
 }
 
-// stir wakes the goroutine that stores.
-func (q *Queue) stir() {
+// signal makes sure that c, which has room for one, holds one.
+func signal(c chan<- struct{}) {
 	select {
-	case q.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -195,21 +188,10 @@ func (q *Queue) Close(ctx context.Context) error {
 	q.mu.Lock()
 	q.closing = true
 	q.mu.Unlock()
-	q.stir()
+	signal(q.wake)
 	q.rest()
-	left := 0
-	for {
-		q.mu.Lock()
-		left = len(q.waiting)
-		q.mu.Unlock()
-		if left == 0 && len(q.slots) == 0 || ctx.Err() != nil {
-			break
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(closePoll):
-		}
-	}
+	untilNone(ctx, func() int { return q.left() + len(q.slots) })
+	left := q.left()
 	q.kill()
 	q.done.Wait()
 	if left > 0 {
@@ -218,17 +200,30 @@ func (q *Queue) Close(ctx context.Context) error {
 	return nil
 }
 
+func (q *Queue) left() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
+}
+
 const closePoll = 5 * time.Millisecond
+
+// untilNone waits until nothing is left, or ctx has ended.
+func untilNone(ctx context.Context, left func() int) {
+	for left() > 0 && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(closePoll):
+		}
+	}
+}
 
 // Stats returns the counts so far.
 func (q *Queue) Stats() QueueStats {
-	q.mu.Lock()
-	waiting := len(q.waiting)
-	q.mu.Unlock()
 	c := &q.counts
 	s := QueueStats{
 		Stored: c.stored.Load(), Done: c.done.Load(), Retried: c.retried.Load(), TooOld: c.tooOld.Load(), Refused: c.refused.Load(),
-		Waiting: waiting, Pending: c.pending.Load(),
+		Waiting: q.left(), Pending: c.pending.Load(),
 	}
 	if at := c.oldest.Load(); at > 0 {
 		s.OldestAge = max(0, time.Since(time.UnixMilli(at)))

@@ -77,10 +77,7 @@ func (q *Queue) fetch(consumer jetstream.Consumer, freed chan struct{}) error {
 		go func() {
 			q.do(m)
 			<-q.slots
-			select {
-			case freed <- struct{}{}:
-			default:
-			}
+			signal(freed)
 		}()
 	}
 	if err := batch.Error(); err != nil && ctx.Err() == nil {
