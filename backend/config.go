@@ -121,27 +121,25 @@ func (c Config) Problems() (all []error) {
 		if err := r.problem(c.RPC[:i]); err != nil {
 			all = append(all, fmt.Errorf("rpc rule %d: %w", i+1, err))
 		}
-		if err := c.known(r.Backend); err != nil {
+		if err := c.Known(r.Backend); err != nil {
 			all = append(all, fmt.Errorf("rpc rule %d: %w", i+1, err))
 		}
 	}
-	if c.Connect != "" {
-		if err := c.known(c.Connect); err != nil {
-			all = append(all, fmt.Errorf("connect: %w", err))
+	for _, e := range []struct{ event, backend string }{
+		{"connect", c.Connect}, {"message", c.Message}, {"disconnect", c.Disconnect}, {"unsubscribe", c.Unsubscribe},
+	} {
+		if e.backend == "" {
+			continue
 		}
-	}
-	if c.Message != "" {
-		if err := c.known(c.Message); err != nil {
-			all = append(all, fmt.Errorf("message: %w", err))
+		if err := c.Known(e.backend); err != nil {
+			all = append(all, fmt.Errorf("%s: %w", e.event, err))
 		}
 	}
 	return append(all, c.eventProblems()...)
 }
 
 // Known returns an error that says which backends there are if name is none of them.
-func (c Config) Known(name string) error { return c.known(name) }
-
-func (c Config) known(name string) error {
+func (c Config) Known(name string) error {
 	if _, ok := c.Backends[name]; ok {
 		return nil
 	}

@@ -19,15 +19,6 @@ type asked struct {
 	Channels []string `json:"channels,omitempty"`
 }
 
-// append adds the fields to an object that has others.
-func (a *asked) append(b []byte) []byte {
-	fields, _ := json.Marshal(a) // never fails for strings
-	if len(fields) == len(`{}`) {
-		return b
-	}
-	return append(append(b, ','), fields[1:len(fields)-1]...)
-}
-
 // either is what may come as JSON or in base64.
 func either(name string, raw json.RawMessage, b64 *string) ([]byte, error) {
 	if string(raw) == "null" {
@@ -63,7 +54,7 @@ func (s *shown) bytes() (info, data []byte, err error) {
 
 // connect implements gateway.Handlers.Connect.
 func (s *Set) connect(ctx context.Context, e gateway.ConnectEvent) (r gateway.ConnectReply, err error) {
-	q := &request{event: eventConnect, peer: &e.Peer, data: e.Data, again: true, asked: &asked{Name: e.Name, Version: e.Version, Channels: e.Channels}}
+	q := &request{event: eventConnect, peer: &e.Peer, data: e.Data, again: true, fields: &asked{Name: e.Name, Version: e.Version, Channels: e.Channels}}
 	err = s.call(ctx, s.endpoints[s.opts.Connect], q, func(result []byte) (err error) {
 		var a struct {
 			shown
@@ -102,7 +93,7 @@ func (s *Set) subscribe(ctx context.Context, e gateway.SubscribeEvent) (r gatewa
 	if to == nil {
 		return r, client.ErrNotAvailable
 	}
-	q := &request{event: eventSubscribe, peer: &e.Peer, data: e.Data, again: true, asked: &asked{Channel: e.Channel}}
+	q := &request{event: eventSubscribe, peer: &e.Peer, data: e.Data, again: true, fields: &asked{Channel: e.Channel}}
 	err = s.call(ctx, to, q, func(result []byte) (err error) {
 		var a struct {
 			shown
@@ -125,7 +116,7 @@ func (s *Set) publish(ctx context.Context, e gateway.PublishEvent) (r gateway.Pu
 	if to == nil {
 		return r, client.ErrNotAvailable
 	}
-	q := &request{event: eventPublish, peer: &e.Peer, data: e.Data, asked: &asked{Channel: e.Channel}}
+	q := &request{event: eventPublish, peer: &e.Peer, data: e.Data, fields: &asked{Channel: e.Channel}}
 	err = s.call(ctx, to, q, func(result []byte) (err error) {
 		var a struct {
 			shown

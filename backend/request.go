@@ -14,11 +14,10 @@ type request struct {
 	method string
 	data   []byte
 	again  bool // asking twice does no harm
-	told   *told
-	asked  *asked
+	fields any  // more of them, a struct of this package that is sure to have a JSON; may be nil
 }
 
-// encode returns q's JSON, in one allocation if its data is JSON. It is not taken from a pool:
+// encode returns q's JSON, in one allocation if its data is JSON and it has no fields. It is not taken from a pool:
 // net/http may still read it when a call has been given up.
 func (q *request) encode() []byte {
 	const names = 128 // bytes for all that is not a value
@@ -29,9 +28,8 @@ func (q *request) encode() []byte {
 		size = base64.StdEncoding.EncodedLen(size)
 	}
 	size += names + len(p.Client) + len(p.Transport) + len(p.Protocol) + len(p.Encoding) + len(p.User) + len(p.Meta) + len(q.method)
-	if q.told != nil {
-		size += q.told.size()
-	}
+	more := q.more()
+	size += len(more)
 	b := make([]byte, 0, size)
 	b = appendString(append(b, `{"event":`...), q.event.String())
 	b = appendString(append(b, `,"client":`...), p.Client)
@@ -54,13 +52,19 @@ func (q *request) encode() []byte {
 	case len(q.data) > 0:
 		b = append(append(b, `,"data":`...), q.data...)
 	}
-	if q.told != nil {
-		b = q.told.append(b)
-	}
-	if q.asked != nil {
-		b = q.asked.append(b)
+	if len(more) > 0 {
+		b = append(append(b, ','), more...)
 	}
 	return append(b, '}')
+}
+
+// more are q.fields without the braces.
+func (q *request) more() []byte {
+	if q.fields == nil {
+		return nil
+	}
+	b, _ := json.Marshal(q.fields)
+	return b[1 : len(b)-1]
 }
 
 // appendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.

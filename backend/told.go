@@ -4,64 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"roost/gateway"
 	"roost/proto/client"
 )
 
-// told is what only events have that a backend is told after the fact.
+// told are the fields of events that a backend is told of after the fact.
 type told struct {
-	id       string
-	time     int64 // Unix milliseconds
-	code     uint32
-	reason   string
-	channel  string
-	channels []string
-}
-
-const toldNames = 96 // bytes for all that is not a text
-
-func (t *told) size() int {
-	n := toldNames + len(t.id) + len(t.reason) + len(t.channel)
-	for _, ch := range t.channels {
-		n += len(ch) + len(`"",`)
-	}
-	return n
-}
-
-func (t *told) append(b []byte) []byte {
-	b = appendString(append(b, `,"id":`...), t.id)
-	b = strconv.AppendInt(append(b, `,"time":`...), t.time, 10)
-	if t.channel != "" {
-		b = appendString(append(b, `,"channel":`...), t.channel)
-	}
-	b = strconv.AppendUint(append(b, `,"code":`...), uint64(t.code), 10)
-	b = appendString(append(b, `,"reason":`...), t.reason)
-	for i, ch := range t.channels {
-		if i == 0 {
-			b = append(b, `,"channels":[`...)
-		} else {
-			b = append(b, ',')
-		}
-		b = appendString(b, ch)
-	}
-	if len(t.channels) > 0 {
-		b = append(b, ']')
-	}
-	return b
+	ID       string   `json:"id"`
+	Time     int64    `json:"time"` // Unix milliseconds
+	Channel  string   `json:"channel,omitempty"`
+	Code     uint32   `json:"code"`
+	Reason   string   `json:"reason"`
+	Channels []string `json:"channels,omitempty"`
 }
 
 // disconnect implements gateway.Handlers.Disconnect.
 func (s *Set) disconnect(ctx context.Context, e gateway.DisconnectEvent) error {
-	t := &told{id: e.ID, time: e.Time, code: e.Code, reason: e.Reason, channels: e.Channels}
-	return s.tell(ctx, s.opts.Disconnect, &request{event: eventDisconnect, peer: &e.Peer, again: true, told: t})
+	t := &told{ID: e.ID, Time: e.Time, Code: e.Code, Reason: e.Reason, Channels: e.Channels}
+	return s.tell(ctx, s.opts.Disconnect, &request{event: eventDisconnect, peer: &e.Peer, again: true, fields: t})
 }
 
 // unsubscribe implements gateway.Handlers.Unsubscribe.
 func (s *Set) unsubscribe(ctx context.Context, e gateway.UnsubscribeEvent) error {
-	t := &told{id: e.ID, time: e.Time, code: e.Code, reason: e.Reason, channel: e.Channel}
-	return s.tell(ctx, s.opts.Unsubscribe, &request{event: eventUnsubscribe, peer: &e.Peer, again: true, told: t})
+	t := &told{ID: e.ID, Time: e.Time, Code: e.Code, Reason: e.Reason, Channel: e.Channel}
+	return s.tell(ctx, s.opts.Unsubscribe, &request{event: eventUnsubscribe, peer: &e.Peer, again: true, fields: t})
 }
 
 // tell brings an event to a backend. What the backend did not say itself is temporary:
@@ -75,14 +42,6 @@ func (s *Set) tell(ctx context.Context, name string, q *request) error {
 }
 
 func (c Config) eventProblems() (all []error) {
-	for _, e := range []struct{ event, backend string }{{"disconnect", c.Disconnect}, {"unsubscribe", c.Unsubscribe}} {
-		if e.backend == "" {
-			continue
-		}
-		if err := c.known(e.backend); err != nil {
-			all = append(all, fmt.Errorf("%s: %w", e.event, err))
-		}
-	}
 	for _, err := range c.Events.Problems() {
 		all = append(all, fmt.Errorf("events: %w", err))
 	}
