@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,16 +32,25 @@ func checkAnswer(s *session, event string, data []byte, expireAt int64) error {
 	return nil
 }
 
+// cloned copies what points into the frame.
+func cloned(r *protocol.SubscribeRequest) (*protocol.SubscribeRequest, error) {
+	b, err := r.MarshalCF()
+	own := new(protocol.SubscribeRequest)
+	if err != nil || own.UnmarshalCF(b) != nil {
+		return nil, client.ErrBadRequest
+	}
+	return own, nil
+}
+
 // askConnect has a handler decide on a client without a token.
 func (n *Node) askConnect(out *replies, cmd *protocol.Command) error {
 	s, r := out.s, cmd.Connect
 	e := ConnectEvent{Peer: n.peer(s), Name: strings.Clone(r.Name), Version: strings.Clone(r.Version), Data: bytes.Clone(r.Data)}
 	subs := make(map[string]*protocol.SubscribeRequest, len(r.Subs))
-	for name, q := range r.Subs { // they point into the frame
-		b, err := q.MarshalCF()
-		own := new(protocol.SubscribeRequest)
-		if err != nil || own.UnmarshalCF(b) != nil {
-			return client.ErrBadRequest
+	for name, q := range r.Subs {
+		own, err := cloned(q)
+		if err != nil {
+			return err
 		}
 		name = strings.Clone(name)
 		subs[name] = own
@@ -51,18 +62,13 @@ func (n *Node) askConnect(out *replies, cmd *protocol.Command) error {
 		if err == nil {
 			err = checkAnswer(s, "connect", a.Data, a.ExpireAt)
 		}
-		for _, ch := range a.Channels {
-			if _, wrong := n.namespace(ch); wrong != nil && err == nil {
-				err = unusable("connect", "channel %q: %v", ch, wrong)
-			}
-		}
-		for ch := range a.Subs {
-			if _, wrong := n.namespace(ch); wrong != nil && err == nil {
-				err = unusable("connect", "channel %q: %v", ch, wrong)
-			}
-		}
 		if err != nil {
 			return err
+		}
+		for _, ch := range slices.AppendSeq(slices.Clone(a.Channels), maps.Keys(a.Subs)) {
+			if _, err := n.namespace(ch); err != nil {
+				return unusable("connect", "channel %q: %v", ch, err)
+			}
 		}
 		c := auth.Connect{User: a.User, ExpireAt: a.ExpireAt, Info: a.Info, Meta: a.Meta, Channels: a.Channels, Subs: a.Subs}
 		return n.enter(ctx, out, id, c, subs, a.Data)
@@ -72,10 +78,9 @@ func (n *Node) askConnect(out *replies, cmd *protocol.Command) error {
 // askSubscribe has a handler decide on a subscription.
 func (n *Node) askSubscribe(out *replies, cmd *protocol.Command, j *joining) error {
 	s := out.s
-	b, err := cmd.Subscribe.MarshalCF()
-	r := new(protocol.SubscribeRequest) // the command points into the frame
-	if err != nil || r.UnmarshalCF(b) != nil {
-		return client.ErrBadRequest
+	r, err := cloned(cmd.Subscribe)
+	if err != nil {
+		return err
 	}
 	j.name = r.Channel
 	e := SubscribeEvent{Peer: n.peer(s), Backend: j.ns.SubscribeBackend, Channel: r.Channel, Data: r.Data}

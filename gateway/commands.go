@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -144,30 +143,6 @@ func (n *Node) publishOf(ctx context.Context, s *session, ns *Namespace, ch stri
 	pub := broker.Publication{Data: r.Data, Info: info, Tags: r.Tags, Time: time.Now().UnixMilli(), Delta: ns.Delta}
 	_, _, err = n.publish(ctx, ch, pub, o)
 	return err
-}
-
-// pend tells whether commands may have to wait for calls.
-func (h *Handlers) pend() bool { return h.Connect != nil || h.Subscribe != nil || h.Publish != nil }
-
-// answer tells whose backend nobody speaks for.
-func (h *Handlers) answer(c *Channels) error {
-	for name, ns := range c.named {
-		if ns.SubscribeBackend != "" && h.Subscribe == nil || ns.PublishBackend != "" && h.Publish == nil {
-			return fmt.Errorf("gateway: namespace %q names a backend, but there is no handler that asks it", name)
-		}
-	}
-	if ns := &c.Default; ns.SubscribeBackend != "" && h.Subscribe == nil || ns.PublishBackend != "" && h.Publish == nil {
-		return errors.New("gateway: the channels without a namespace name a backend, but there is no handler that asks it")
-	}
-	return nil
-}
-
-func (h *Handlers) asksSubscribe(ns *Namespace) bool {
-	return h.Subscribe != nil && (!h.ByNamespace || ns.SubscribeBackend != "")
-}
-
-func (h *Handlers) asksPublish(ns *Namespace) bool {
-	return h.Publish != nil && (!h.ByNamespace || ns.PublishBackend != "")
 }
 
 // publish hands a publication to the broker and counts it.

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 
 	"roost/auth"
 )
@@ -125,4 +127,31 @@ type PublishReply struct {
 	Data        []byte // instead of the client's; nil keeps that
 	SkipHistory bool
 	Tags        map[string]string
+}
+
+// pend tells whether commands may have to wait for calls.
+func (h *Handlers) pend() bool { return h.Connect != nil || h.Subscribe != nil || h.Publish != nil }
+
+// answer tells whose backend nobody speaks for.
+func (h *Handlers) answer(c *Channels) error {
+	unasked := func(ns *Namespace) bool {
+		return ns.SubscribeBackend != "" && h.Subscribe == nil || ns.PublishBackend != "" && h.Publish == nil
+	}
+	for name, ns := range c.named {
+		if unasked(ns) {
+			return fmt.Errorf("gateway: namespace %q names a backend, but there is no handler that asks it", name)
+		}
+	}
+	if unasked(&c.Default) {
+		return errors.New("gateway: the channels without a namespace name a backend, but there is no handler that asks it")
+	}
+	return nil
+}
+
+func (h *Handlers) asksSubscribe(ns *Namespace) bool {
+	return h.Subscribe != nil && (!h.ByNamespace || ns.SubscribeBackend != "")
+}
+
+func (h *Handlers) asksPublish(ns *Namespace) bool {
+	return h.Publish != nil && (!h.ByNamespace || ns.PublishBackend != "")
 }
