@@ -4,53 +4,20 @@ package main
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"roost/internal/proctest"
+	"roost/internal/testcert"
 )
-
-// writePair puts a self-signed certificate and its key into dir, and returns their files.
-func writePair(t *testing.T, dir, name string, until time.Time) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(until.Unix()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: until.Add(-24 * time.Hour), NotAfter: until}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
-	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
 
 // upgradeTLS connects over TLS and returns the connection, upgraded, and the certificate's serial number.
 func upgradeTLS(t *testing.T, addr, path string) (*tls.Conn, int64) {
@@ -88,7 +55,7 @@ func echoed(t *testing.T, c *tls.Conn) {
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	first := time.Now().Add(48 * time.Hour).Truncate(time.Second)
-	cert, key := writePair(t, dir, "roost.test", first)
+	cert, key := testcert.Files(t, dir, "roost.test", first)
 	g := start(t, "--tls-address", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--no-kernel-tls")
 	secure := proctest.Fields(g.Out.String())["tls_address"]
 	g.upgraded("/echo") // without TLS
@@ -114,7 +81,7 @@ func TestTLS(t *testing.T) {
 		t.Error("the bad pair changed what is served")
 	}
 	second := first.Add(time.Hour)
-	writePair(t, dir, "roost.test", second)
+	testcert.Files(t, dir, "roost.test", second)
 	eventually(t, func() error {
 		if _, serial := upgradeTLS(t, secure, "/echo"); serial != second.Unix() {
 			return errors.New("the old certificate is still served")
@@ -134,7 +101,7 @@ func TestTLS(t *testing.T) {
 
 // TestTLSOnAddress: with certificates alone the address speaks TLS, and says so.
 func TestTLSOnAddress(t *testing.T) {
-	cert, key := writePair(t, t.TempDir(), "roost.test", time.Now().Add(time.Hour))
+	cert, key := testcert.Files(t, t.TempDir(), "roost.test", time.Now().Add(time.Hour))
 	g := start(t, "--tls-cert", cert, "--tls-key", key)
 	if !strings.HasPrefix(g.page, "https://") {
 		t.Errorf("the page is at %s", g.page)
@@ -146,9 +113,9 @@ func TestTLSOnAddress(t *testing.T) {
 // TestCheckTLS: what is wrong is told before a start; what has expired is warned about.
 func TestCheckTLS(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := writePair(t, dir, "roost.test", time.Now().Add(time.Hour))
-	_, otherKey := writePair(t, dir, "other.test", time.Now().Add(time.Hour))
-	oldCert, oldKey := writePair(t, dir, "old.test", time.Now().Add(-time.Hour))
+	cert, key := testcert.Files(t, dir, "roost.test", time.Now().Add(time.Hour))
+	_, otherKey := testcert.Files(t, dir, "other.test", time.Now().Add(time.Hour))
+	oldCert, oldKey := testcert.Files(t, dir, "old.test", time.Now().Add(-time.Hour))
 	for _, c := range []struct{ flags, want string }{
 		{"--tls-cert " + cert + " --tls-key " + key, "the configuration is good"},
 		{"--tls-cert " + oldCert + " --tls-key " + oldKey, "expired"},
