@@ -39,7 +39,17 @@ browser_tests() {
 	npm --prefix web/test ci --no-audit --no-fund && npm --prefix web/test test
 }
 
+# What the examples and files of the documentation are for. Without one of them its tests say that they did not run, and
+# fail in CI.
+documentation_tools() {
+	local each
+	for each in python3:python3-minimal php:php-cli promtool:prometheus; do
+		need_command "${each%:*}" "${each#*:}" || echo "${each%:*} is missing: its part of the documentation is not tested"
+	done
+}
+
 step build scripts/build.sh
+step tools documentation_tools
 step lint scripts/lint.sh
 step unit go test -timeout 5m ./...
 step portable go test -tags portable -timeout 5m ./poller

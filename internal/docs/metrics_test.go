@@ -240,8 +240,8 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("%sthere is no alert %s", page.at(s.line), s.text)
 		}
 	}
-	if promtool, err := exec.LookPath("promtool"); err == nil {
-		if out, err := exec.Command(promtool, "check", "rules", filepath.Join(root, rulesFile)).CombinedOutput(); err != nil {
+	if there(t, "promtool") {
+		if out, err := exec.Command("promtool", "check", "rules", filepath.Join(root, rulesFile)).CombinedOutput(); err != nil {
 			t.Errorf("promtool: %v\n%s", err, out)
 		}
 	}
