@@ -71,7 +71,7 @@ func (n *Node) askConnect(out *replies, cmd *protocol.Command) error {
 			}
 		}
 		c := auth.Connect{User: a.User, ExpireAt: a.ExpireAt, Info: a.Info, Meta: a.Meta, Channels: a.Channels, Subs: a.Subs}
-		return n.enter(ctx, out, id, c, subs, a.Data)
+		return n.enter(ctx, out, id, c, subs, &protocol.ConnectResult{Data: a.Data})
 	})
 }
 
@@ -96,7 +96,7 @@ func (n *Node) askSubscribe(out *replies, cmd *protocol.Command, j *joining) err
 		if err != nil {
 			return err
 		}
-		j.info, j.data, j.expireAt = a.Info, a.Data, a.ExpireAt
+		j.info, j.data, j.expireAt, j.asked = a.Info, a.Data, a.ExpireAt, true
 		return n.follow(ctx, out, id, r, j, a.Override)
 	})
 }

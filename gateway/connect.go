@@ -119,11 +119,15 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 	if err != nil {
 		return n.tokenError(err)
 	}
-	return n.enter(ctx, out, cmd.Id, c, r.Subs, nil)
+	res := new(protocol.ConnectResult)
+	res.Expires, res.Ttl = ttl(c.ExpireAt)
+	return n.enter(ctx, out, cmd.Id, c, r.Subs, res)
 }
 
-// enter lets a client in. data is for it.
-func (n *Node) enter(ctx context.Context, out *replies, id uint32, c auth.Connect, subs map[string]*protocol.SubscribeRequest, data []byte) error {
+// enter lets a client in, and tells it so by res, as far as the caller has not filled that
+// in: it says when a token must be refreshed. Who came without one has nothing to refresh
+// with, and SDKs would give up for good where they are asked to.
+func (n *Node) enter(ctx context.Context, out *replies, id uint32, c auth.Connect, subs map[string]*protocol.SubscribeRequest, res *protocol.ConnectResult) error {
 	s := out.s
 	now := time.Now()
 	if c.ExpireAt > 0 && c.ExpireAt <= now.Unix() {
@@ -148,22 +152,18 @@ func (n *Node) enter(ctx context.Context, out *replies, id uint32, c auth.Connec
 	n.counts.connects.Add(1)
 	n.connected(s)
 	n.firstPing(s)
-	res := &protocol.ConnectResult{
-		Client:  n.ids.id(s.Conn.Handle()),
-		Version: n.opts.Version,
-		Ping:    uint32(n.opts.PingInterval / time.Second),
-		Pong:    true,
-		Node:    n.broker.Node(),
-		Time:    now.UnixMilli(),
-		Data:    data,
-	}
+	res.Client = n.ids.id(s.Conn.Handle())
+	res.Version = n.opts.Version
+	res.Ping = uint32(n.opts.PingInterval / time.Second)
+	res.Pong = true
+	res.Node = n.broker.Node()
+	res.Time = now.UnixMilli()
 	if s.is(markNative) {
 		res.Ping, res.Pong = 0, false
 	}
 	if e := s.look().emulated; e != nil {
 		res.Session = e.id
 	}
-	res.Expires, res.Ttl = ttl(c.ExpireAt)
 	if len(joins) == 0 {
 		out.add(&protocol.Reply{Id: id, Connect: res}) // with those of the commands behind it
 		return errReplied

@@ -209,6 +209,8 @@ type message struct {
 }
 
 type subscribed struct {
+	Expires                                   bool
+	TTL                                       int
 	Recoverable, Positioned, Recovered, Delta bool
 	WasRecovering                             bool `json:"was_recovering"`
 	Offset                                    uint64

@@ -38,12 +38,15 @@ func (b *blocking) await(count int64) {
 func askedNode(t *testing.T, b *blocking) *testNode {
 	return start(t, func(o *Options) {
 		o.CallTimeout = time.Minute
+		o.ExpiryGrace = time.Millisecond
 		o.Handlers.Connect = func(ctx context.Context, e ConnectEvent) (ConnectReply, error) {
 			switch string(e.Data) {
 			case `"slow"`:
 				return ConnectReply{User: "slow"}, b.wait(ctx)
 			case `"bad"`:
 				return ConnectReply{Channels: []string{"nowhere:x"}}, nil
+			case `"short"`:
+				return ConnectReply{User: "bob", ExpireAt: time.Now().Unix() + 2}, nil
 			case `"late"`:
 				return ConnectReply{ExpireAt: 1}, nil
 			case `"out"`:
@@ -54,6 +57,9 @@ func askedNode(t *testing.T, b *blocking) *testNode {
 		o.Handlers.Subscribe = func(ctx context.Context, e SubscribeEvent) (SubscribeReply, error) {
 			if string(e.Data) == `"no"` {
 				return SubscribeReply{}, client.ErrPermissionDenied
+			}
+			if string(e.Data) == `"short"` {
+				return SubscribeReply{ExpireAt: time.Now().Unix() + 2}, nil
 			}
 			return SubscribeReply{Data: []byte(`1`)}, b.wait(ctx)
 		}
@@ -104,6 +110,25 @@ func TestUnusableAnswers(t *testing.T) {
 	r := n.dial("")
 	r.write(`{"id":1,"connect":{"data":"out"}}`)
 	r.ends(4500)
+}
+
+// What a handler lets in for a time ends then, and comes back to be asked about again. The
+// client is not told to refresh a token that it does not have.
+func TestAskedExpires(t *testing.T) {
+	n := askedNode(t, &blocking{})
+	a := n.dial("")
+	a.ok(`{"connect":{}}`)
+	if m := a.ok(`{"subscribe":{"channel":"a","data":"short"}}`); m.Subscribe.Expires || m.Subscribe.TTL != 0 {
+		t.Errorf("%+v", m.Subscribe)
+	}
+	if m := a.next(); m.Push == nil || m.Push.Unsubscribe == nil || m.Push.Unsubscribe.Code != 2501 {
+		t.Errorf("%+v", m)
+	}
+	b := n.dial("")
+	if m := b.ok(`{"connect":{"data":"short"}}`); m.Connect.Expires || m.Connect.TTL != 0 {
+		t.Errorf("%+v", m.Connect)
+	}
+	b.ends(3005)
 }
 
 // Clients whose connect command is being decided on hold no worker, and neither their

@@ -24,6 +24,7 @@ type joining struct {
 	info     []byte // shown to others
 	data     []byte // for the client
 	expireAt int64  // Unix seconds, 0 = never
+	asked    bool   // a handler decided, so there is no token to refresh
 	filter   *client.Filter
 
 	// What the client asked for.
@@ -339,7 +340,7 @@ func (j *joining) answer(s *session, at hub.Joined) *protocol.SubscribeResult {
 	if j.flags&hub.ByID != 0 {
 		res.Id = j.ch.ID()
 	}
-	if j.expireAt > 0 && j.flags&hub.ServerSide == 0 {
+	if j.expireAt > 0 && !j.asked && j.flags&hub.ServerSide == 0 {
 		res.Expires, res.Ttl = ttl(j.expireAt)
 	}
 	if j.flags&hub.Positioned == 0 {
