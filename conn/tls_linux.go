@@ -16,7 +16,7 @@ const recordHandshake = 0x16 // the first byte of TLS (RFC 8446, 5.1)
 // ListenTLS is Listen for clients that speak TLS: wss, and https for what Options.HTTP
 // and Options.Hand answer. o.Done is the server's, and o.Logger if it is nil. Where the
 // kernel carries the records, such a client costs the process what another does; where
-// it does not, some 32 KB and two goroutines, up to o.MaxFallback clients. Handshakes
+// it does not, some 29 KB and two goroutines, up to o.MaxFallback clients. Handshakes
 // count neither as goroutines of the pool nor against Poller.MaxConns; they are bounded
 // by o. The time to the first byte, and again to the upgrade request after the
 // handshake, is HandshakeTimeout. Linux only. Not at the same time as another ListenTLS.

@@ -55,7 +55,7 @@ type TLS struct {
 	ACMEEmail       string   `name:"acme-email" placeholder:"EMAIL" help:"Where the authority may write to."`
 	ACMEDirectory   string   `name:"acme-directory" placeholder:"URL" help:"The authority's directory; Let's Encrypt by default."`
 	ACMEAcceptTerms bool     `name:"acme-accept-terms" help:"Accept the authority's terms of service; it gives no certificates otherwise."`
-	NoKernelTLS     bool     `name:"no-kernel-tls" help:"Leave all TLS sessions to user space, at some 32 KB each, even if the kernel could carry them."`
+	NoKernelTLS     bool     `name:"no-kernel-tls" help:"Leave all TLS sessions to user space, at some 29 KB each, even if the kernel could carry them."`
 	MaxTLSFallback  int      `name:"max-tls-fallback" help:"TLS sessions in user space at the same time, where the kernel carries none; more are turned away." default:"10000"`
 }
 
