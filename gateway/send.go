@@ -16,6 +16,7 @@ type (
 	SendRequest struct {
 		User    string          `json:"user,omitempty"`
 		Client  string          `json:"client,omitempty"`
+		Session string          `json:"session,omitempty"` // of an emulated client
 		Data    json.RawMessage `json:"data,omitempty"`
 		B64Data []byte          `json:"b64data,omitempty"` // instead of Data
 	}
@@ -31,11 +32,17 @@ type sendOutcome struct {
 	Unfit uint32 `json:"unfit,omitempty"` // would not understand the data
 }
 
-// Send sends a message to one client, or to all clients of a user. A user who is not
+// Send sends a message to one client, by its id or emulated session, or to all clients of a user. A user who is not
 // there is no error, a client is.
 func (n *Node) Send(ctx context.Context, r *SendRequest) (*SendResult, error) {
-	if (r.User == "") == (r.Client == "") {
-		return nil, client.BadRequest("either user or client must be given")
+	given := 0
+	for _, whom := range []string{r.User, r.Client, r.Session} {
+		if whom != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return nil, client.BadRequest("exactly one of user, client and session must be given")
 	}
 	if _, err := payload(r.Data, r.B64Data); err != nil {
 		return nil, err
@@ -47,7 +54,7 @@ func (n *Node) Send(ctx context.Context, r *SendRequest) (*SendResult, error) {
 		all.Unfit += o.Unfit
 	})
 	switch {
-	case all.Sent > 0 && r.Client != "": // whatever the other nodes say
+	case all.Sent > 0 && r.User == "": // whatever the other nodes say
 		return &SendResult{NumClients: all.Sent}, nil
 	case errors.Is(err, broker.ErrTooLarge):
 		return nil, client.ErrLimitExceeded
@@ -55,9 +62,9 @@ func (n *Node) Send(ctx context.Context, r *SendRequest) (*SendResult, error) {
 		return nil, n.failed(err)
 	case all.Unfit > 0 && all.Sent == 0:
 		return nil, client.BadRequest("b64data is not JSON, which is all that clients of the JSON protocol understand")
-	case all.Gone > 0 && r.Client != "":
+	case all.Gone > 0 && r.User == "":
 		return nil, &client.Error{Code: client.ErrNotAvailable.Code, Message: "not available: the client has gone, or took too little and was cut"}
-	case all.Sent == 0 && r.Client != "":
+	case all.Sent == 0 && r.User == "":
 		return nil, &client.Error{Code: client.ErrNotAvailable.Code, Message: "not available: no such client is connected"}
 	}
 	return &SendResult{NumClients: all.Sent}, nil
@@ -70,7 +77,7 @@ func (n *Node) localSend(r *SendRequest) (o sendOutcome) {
 		return o // Send has looked
 	}
 	isJSON := len(r.Data) > 0 || json.Valid(data)
-	for _, s := range n.targets(r.User, r.Client, "") {
+	for _, s := range n.targets(r.User, r.Client, r.Session) {
 		switch {
 		case !s.is(markProtobuf) && !isJSON:
 			o.Unfit++

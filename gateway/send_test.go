@@ -26,8 +26,8 @@ func TestSendOperation(t *testing.T) {
 		{SendRequest{User: "bob", Data: []byte(`1`)}, 0, 0, ""},
 		{SendRequest{Client: id, B64Data: []byte{0, 1}}, 0, 107, "not JSON"},
 		{SendRequest{Client: "c1", Data: []byte(`1`)}, 0, 108, "no such client"},
-		{SendRequest{Client: id, User: "ann", Data: []byte(`1`)}, 0, 107, "either user or client"},
-		{SendRequest{Data: []byte(`1`)}, 0, 107, "either user or client"},
+		{SendRequest{Client: id, User: "ann", Data: []byte(`1`)}, 0, 107, "exactly one of user"},
+		{SendRequest{Data: []byte(`1`)}, 0, 107, "exactly one of user"},
 		{SendRequest{Client: id}, 0, 107, "either data or b64data"},
 		{SendRequest{Client: id, Data: []byte(`1`), B64Data: []byte(`1`)}, 0, 107, "either data or b64data"},
 	} {

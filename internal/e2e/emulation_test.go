@@ -73,6 +73,16 @@ func TestEmulationAcrossNodes(t *testing.T) {
 			t.Fatalf("by node %d: %d %s", i, status, body)
 		}
 		next(i + 2)
+		var sent struct {
+			Clients int `json:"num_clients"`
+		}
+		g.must(t, "send", object{"session": session, "data": i}, &sent)
+		if line, err := in.ReadString('}'); err != nil || sent.Clients != 1 || !strings.Contains(line, fmt.Sprintf(`{"message":{"data":%d`, i)) {
+			t.Errorf("sent by node %d to %d: %q, %v", i, sent.Clients, line, err)
+		}
+		if _, err := in.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
 		if status, body := g.post(t, node, "A"+session[1:]+"A", `{"id":9}`); status != http.StatusNotFound {
 			t.Errorf("another's session by node %d: %d %s", i, status, body)
 		}
