@@ -191,6 +191,7 @@ var fields = map[string]string{
 	"node":                            "Id of the node that holds the connection.",
 	"nodes":                           "All nodes that answered.",
 	"num_channels":                    "Channels with subscribers.",
+	"opcode":                          "Frame that clients of raw routes get: text or binary.",
 	"num_clients":                     "Connected clients.",
 	"num_subs":                        "Subscriptions.",
 	"num_users":                       "Different users.",

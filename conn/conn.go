@@ -55,6 +55,9 @@ func connOf(pc *poller.Conn) *Conn { return (*Conn)(unsafe.Pointer(pc)) }
 // Server returns the server the connection belongs to. Any goroutine.
 func (c *Conn) Server() *Server { return c.loop().server }
 
+// Route returns where the client connected to. Any goroutine, from Handler.Open on.
+func (c *Conn) Route() *Route { return c.loop().server.routes[c.route] }
+
 // Session returns what Route.Authorize or SetSession attached. Any goroutine, as
 // far as SetSession is not called at the same time.
 func (c *Conn) Session() any { return c.pc.Session() }

@@ -72,6 +72,13 @@ func (h *loop) upgrade(c *Conn, r *http.Request, route *Route) error {
 	if err := ws.CheckOrigin(r, s.opts.AllowedOrigins); err != nil {
 		return err
 	}
+	if route.Choose != nil {
+		chosen, err := route.ask(func(r *http.Request) (any, error) { return route.Choose(r) }, r)
+		if err != nil {
+			return err
+		}
+		route = chosen.(*Route)
+	}
 	if route.Authorize != nil {
 		session, err := route.ask(route.Authorize, r)
 		if err != nil {
@@ -117,7 +124,7 @@ func (h *loop) confirm(c *Conn, route *Route, u *ws.Upgrade) {
 	}
 }
 
-// ask runs Authorize or Admit.
+// ask runs Choose, Authorize or Admit.
 func (rt *Route) ask(decide func(*http.Request) (any, error), r *http.Request) (session any, err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -73,6 +73,10 @@ type Route struct {
 	// Path of the request, exactly.
 	Path    string
 	Handler Handler
+	// Choose, if set, picks another route of the same server by the request, and
+	// nothing but Path counts of this one. It runs on the loop and must not block. Its
+	// error should be a *ws.HandshakeError.
+	Choose func(r *http.Request) (*Route, error)
 	// Inline runs the handler on the loop: it must never block.
 	Inline bool
 	// Protocols are the subprotocols understood, most wanted first.
@@ -153,7 +157,7 @@ func (o *Options) validate() error {
 	seen := map[string]bool{}
 	for _, r := range o.Routes {
 		switch {
-		case r.Handler == nil:
+		case r.Handler == nil && r.Choose == nil:
 			return fmt.Errorf("conn: route %q has no handler", r.Path)
 		case !strings.HasPrefix(r.Path, "/"):
 			return fmt.Errorf("conn: route path %q must start with /", r.Path)

@@ -121,5 +121,8 @@ func (n *Node) peer(s *session) Peer {
 	if s.is(markProtobuf) {
 		p.Protocol, p.Encoding = "protobuf", "binary"
 	}
+	if rt := s.raw(); rt != nil {
+		p.Transport, p.Protocol, p.Encoding = "raw", rt.name, "binary"
+	}
 	return p
 }

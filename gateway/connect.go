@@ -17,23 +17,9 @@ import (
 
 // admit decides on the upgrade by the request's token. In a worker.
 func (n *Node) admit(r *http.Request) (any, error) {
-	token := n.requestToken(r)
-	if token == "" {
-		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "no_token", Detail: "a token is required"}
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), commandTime)
-	defer cancel()
-	claims, err := n.verify(ctx, token)
-	switch {
-	case errors.Is(err, auth.ErrBlocked):
-		return nil, &ws.HandshakeError{Status: http.StatusForbidden, Label: "blocked", Detail: "this user is blocked"}
-	case errors.Is(err, auth.ErrExpired):
-		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "expired_token", Detail: "the token has expired"}
-	case errors.Is(err, auth.ErrKeys):
-		return nil, &ws.HandshakeError{Status: http.StatusServiceUnavailable, Label: "no_keys", Header: http.Header{"Retry-After": {"5"}},
-			Detail: "the keys to check the token with cannot be had"}
-	case err != nil:
-		return nil, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "invalid_token", Detail: "the token is not valid"}
+	claims, err := n.admitted(r)
+	if err != nil {
+		return nil, err
 	}
 	s, err := n.newSession(r)
 	if err != nil {
@@ -41,6 +27,29 @@ func (n *Node) admit(r *http.Request) (any, error) {
 	}
 	s.change(func(e *extra) { e.admitted = &claims })
 	return s, nil
+}
+
+// admitted verifies a request's token. Its error is a *ws.HandshakeError.
+func (n *Node) admitted(r *http.Request) (claims auth.Connect, err error) {
+	token := n.requestToken(r)
+	if token == "" {
+		return claims, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "no_token", Detail: "a token is required"}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), commandTime)
+	defer cancel()
+	claims, err = n.verify(ctx, token)
+	switch {
+	case errors.Is(err, auth.ErrBlocked):
+		return claims, &ws.HandshakeError{Status: http.StatusForbidden, Label: "blocked", Detail: "this user is blocked"}
+	case errors.Is(err, auth.ErrExpired):
+		return claims, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "expired_token", Detail: "the token has expired"}
+	case errors.Is(err, auth.ErrKeys):
+		return claims, &ws.HandshakeError{Status: http.StatusServiceUnavailable, Label: "no_keys", Header: http.Header{"Retry-After": {"5"}},
+			Detail: "the keys to check the token with cannot be had"}
+	case err != nil:
+		return claims, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "invalid_token", Detail: "the token is not valid"}
+	}
+	return claims, nil
 }
 
 func (n *Node) requestToken(r *http.Request) string {

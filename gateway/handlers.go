@@ -46,6 +46,17 @@ type Handlers struct {
 	// Options.Events instead of MaxCalls.
 	Disconnect  func(context.Context, DisconnectEvent) error
 	Unsubscribe func(context.Context, UnsubscribeEvent) error
+
+	// RawAuthorize says before an upgrade whether a client of a raw route may come in.
+	// A *client.Error becomes status 403, or 401 if it is client.ErrUnauthorized.
+	RawAuthorize func(context.Context, RawRequest) (RawIdentity, error)
+	// RawConnect, RawMessage and RawDisconnect are told of clients of raw routes without
+	// a Subject, for one client one after the other. What they return is sent to the
+	// client as it is; an error closes it with 1013, a *client.Error with 1011. RawConnect
+	// and RawDisconnect may be nil.
+	RawConnect    func(context.Context, RawRequest) (RawData, error)
+	RawMessage    func(context.Context, RawMessage) (RawData, error)
+	RawDisconnect func(context.Context, RawDisconnect) error
 }
 
 // Transports of a Peer.
@@ -53,6 +64,7 @@ const (
 	TransportWebSocket  = "websocket"
 	TransportSSE        = "sse"
 	TransportHTTPStream = "http_stream"
+	TransportRaw        = "raw"
 	TransportAPI        = "api" // no client, but the server API
 )
 
@@ -60,7 +72,7 @@ const (
 type Peer struct {
 	Client    string `json:"client"`
 	Transport string `json:"transport"` // one of the Transport constants
-	Protocol  string `json:"protocol"`  // json or protobuf
+	Protocol  string `json:"protocol"`  // json, protobuf or the name of a raw route
 	Encoding  string `json:"encoding"`  // of data: json or binary
 	User      string `json:"user,omitempty"`
 	// Meta is what the connection's token says for backends only.

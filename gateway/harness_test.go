@@ -49,7 +49,7 @@ func start(t *testing.T, change func(*Options)) *testNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := conn.New(conn.Options{Poller: poller.Options{Loops: 2}, Routes: []*conn.Route{n.Route()}})
+	srv, err := conn.New(conn.Options{Poller: poller.Options{Loops: 2}, Routes: append([]*conn.Route{n.Route()}, n.RawRoutes()...)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,21 +30,23 @@ func newIDs() *ids {
 
 // id returns the client id in the form of a UUID.
 func (x *ids) id(h poller.Handle) string {
+	var room [36]byte
+	return string(x.appendID(room[:0], h))
+}
+
+func (x *ids) appendID(dst []byte, h poller.Handle) []byte {
+	const digits = "0123456789abcdef"
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(h))
 	binary.BigEndian.PutUint64(b[8:], x.tag)
 	x.block.Encrypt(b[:], b[:])
-	var t [36]byte
-	at := 0
 	for i, v := range b {
 		if i == 4 || i == 6 || i == 8 || i == 10 {
-			t[at] = '-'
-			at++
+			dst = append(dst, '-')
 		}
-		hex.Encode(t[at:], []byte{v})
-		at += 2
+		dst = append(dst, digits[v>>4], digits[v&15])
 	}
-	return string(t[:])
+	return dst
 }
 
 // handle returns the connection an id of this node names.

@@ -36,6 +36,8 @@ type Node struct {
 	broker  *broker.Broker
 	server  *conn.Server
 	route   *conn.Route
+	raw     []*rawRoute
+	wire    *broker.Wire // of the raw routes, nil without those
 	ids     *ids
 	started time.Time
 	pings   [2]*ws.Prepared // by encoding
@@ -57,7 +59,7 @@ type Node struct {
 }
 
 func (o *Options) validate() error {
-	if err := o.Channels.Validate(); err != nil {
+	if err := errors.Join(o.Channels.Validate(), o.Raw.validate(o)); err != nil {
 		return err
 	}
 	for _, d := range []struct {
@@ -136,7 +138,7 @@ func New(opts Options) (*Node, error) {
 	if n.broker, err = broker.New(opts.Broker); err != nil {
 		return nil, err
 	}
-	if err = n.loadRevocations(); err == nil {
+	if err = errors.Join(n.loadRevocations(), n.newRaw()); err == nil {
 		err = n.openNotices()
 	}
 	if err != nil {
@@ -148,14 +150,15 @@ func New(opts Options) (*Node, error) {
 // Route is where clients connect.
 func (n *Node) Route() *conn.Route { return n.route }
 
-// Start tells the node the server its route belongs to, before it listens. From then on
-// handlers may be called.
-func (n *Node) Start(s *conn.Server) {
+// Start tells the node the server its routes belong to, before it listens. From then on
+// handlers may be called. Errors are those of raw routes whose backends cannot reach them.
+func (n *Node) Start(s *conn.Server) error {
 	n.server = s
 	n.notices.each(func(q *notice) { q.Start() })
 	if l := n.notices.clients; l != nil {
 		l.Start()
 	}
+	return n.startRaw()
 }
 
 // MaxMessage returns that of the options.
@@ -185,6 +188,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	n.closing.Store(true)
 	var err error
 	n.end.Do(func() {
+		n.endRaw(ctx)
 		n.closeNotices(ctx)
 		n.kill()
 		close(n.ended)
@@ -228,6 +232,9 @@ func (n *Node) push(s *session, p *protocol.Push) { _ = n.tell(s, p) }
 
 // tell sends one push to one client. Any goroutine.
 func (n *Node) tell(s *session, p *protocol.Push) error {
+	if s.is(markRaw) {
+		return client.ErrNotAvailable // it does not speak the protocol
+	}
 	b, err := client.AppendPush(nil, s.encoding(), p)
 	if err != nil {
 		n.opts.Logger.Error("a push could not be encoded", "error", err)

@@ -50,6 +50,8 @@ type Options struct {
 	UserConnections int
 
 	Handlers Handlers
+	// Raw routes, for which Handlers or NATS subjects are needed.
+	Raw RawRoutes
 	// MaxCalls of Handlers may be under way on this node; what comes then is refused
 	// with error 111. Default: 1024.
 	MaxCalls int

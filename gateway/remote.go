@@ -186,6 +186,9 @@ func (n *Node) localConnections(user string) map[string]ConnectionInfo {
 		if s.is(markProtobuf) {
 			i.Protocol = "protobuf"
 		}
+		if rt := s.raw(); rt != nil {
+			i.Transport, i.Protocol = "raw", rt.name
+		}
 		s.Subscriptions(func(ch *hub.Channel, _ hub.Flags) { i.Channels = append(i.Channels, ch.Name()) })
 		slices.Sort(i.Channels)
 		out[n.ids.id(s.Conn.Handle())] = i
@@ -288,6 +291,9 @@ func (n *Node) localRefresh(r *RefreshRequest) int {
 // localSubscribe subscribes clients from the server's side.
 func (n *Node) localSubscribe(r *SubscribeRequest) *OperationError {
 	for _, s := range n.targets(r.User, r.Client, r.Session) {
+		if s.is(markRaw) && r.Client == "" {
+			continue // the user's others are meant
+		}
 		if err := n.subscribeSession(s, r); err != errReplied && err != client.ErrAlreadySubscribed {
 			why := n.reason(err)
 			return &OperationError{Code: why.Code, Message: why.Message}
@@ -299,6 +305,9 @@ func (n *Node) localSubscribe(r *SubscribeRequest) *OperationError {
 // subscribeSession subscribes one client from the server's side and tells it. It returns
 // errReplied when that was done, or the client has gone.
 func (n *Node) subscribeSession(s *session, r *SubscribeRequest) error {
+	if s.is(markRaw) {
+		return client.ErrNotAvailable
+	}
 	ns, err := n.namespace(r.Channel)
 	if err != nil {
 		return err

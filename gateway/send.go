@@ -9,14 +9,18 @@ import (
 
 	"roost/broker"
 	"roost/proto/client"
+	"roost/proto/ws"
 )
 
 // The request and result of Send.
 type (
 	SendRequest struct {
-		User    string          `json:"user,omitempty"`
-		Client  string          `json:"client,omitempty"`
-		Session string          `json:"session,omitempty"` // of an emulated client
+		User    string `json:"user,omitempty"`
+		Client  string `json:"client,omitempty"`
+		Session string `json:"session,omitempty"` // of an emulated client
+		// Opcode of the message to clients of raw routes: text or binary. Default: what
+		// the route has; binary for B64Data where it has both.
+		Opcode  string          `json:"opcode,omitempty"`
 		Data    json.RawMessage `json:"data,omitempty"`
 		B64Data []byte          `json:"b64data,omitempty"` // instead of Data
 	}
@@ -44,6 +48,9 @@ func (n *Node) Send(ctx context.Context, r *SendRequest) (*SendResult, error) {
 	if given != 1 {
 		return nil, client.BadRequest("exactly one of user, client and session must be given")
 	}
+	if r.Opcode != "" && r.Opcode != rawText && r.Opcode != rawBinary {
+		return nil, client.BadRequest("opcode is %.20q, must be text or binary", r.Opcode)
+	}
 	if _, err := payload(r.Data, r.B64Data); err != nil {
 		return nil, err
 	}
@@ -61,7 +68,7 @@ func (n *Node) Send(ctx context.Context, r *SendRequest) (*SendResult, error) {
 	case err != nil:
 		return nil, n.failed(err)
 	case all.Unfit > 0 && all.Sent == 0:
-		return nil, client.BadRequest("b64data is not JSON, which is all that clients of the JSON protocol understand")
+		return nil, client.BadRequest("the data is not what the client understands: JSON where its protocol is that, UTF-8 for text")
 	case all.Gone > 0 && r.User == "":
 		return nil, &client.Error{Code: client.ErrNotAvailable.Code, Message: "not available: the client has gone, or took too little and was cut"}
 	case all.Sent == 0 && r.User == "":
@@ -78,14 +85,40 @@ func (n *Node) localSend(r *SendRequest) (o sendOutcome) {
 	}
 	isJSON := len(r.Data) > 0 || json.Valid(data)
 	for _, s := range n.targets(r.User, r.Client, r.Session) {
+		if rt := s.raw(); rt != nil {
+			o.count(rt.send(s, rt.sendOpcode(r), data))
+			continue
+		}
 		switch {
 		case !s.is(markProtobuf) && !isJSON:
 			o.Unfit++
-		case s.is(markEnded) || n.tell(s, &protocol.Push{Message: &protocol.Message{Data: data}}) != nil:
+		case s.is(markEnded):
 			o.Gone++
 		default:
-			o.Sent++
+			o.count(n.tell(s, &protocol.Push{Message: &protocol.Message{Data: data}}))
 		}
 	}
 	return o
+}
+
+func (o *sendOutcome) count(err error) {
+	switch {
+	case err == nil:
+		o.Sent++
+	case errors.Is(err, errRawUTF8):
+		o.Unfit++
+	default:
+		o.Gone++
+	}
+}
+
+// sendOpcode is that of a message by the server API.
+func (rt *rawRoute) sendOpcode(r *SendRequest) ws.Opcode {
+	switch r.Opcode {
+	case rawText:
+		return ws.OpText
+	case rawBinary:
+		return ws.OpBinary
+	}
+	return rt.opcode(len(r.B64Data) > 0)
 }

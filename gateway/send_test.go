@@ -24,7 +24,7 @@ func TestSendOperation(t *testing.T) {
 		{SendRequest{Client: id, B64Data: []byte(`{"n":2}`)}, 1, 0, ""},
 		{SendRequest{User: "ann", Data: []byte(`"hello"`)}, 1, 0, ""},
 		{SendRequest{User: "bob", Data: []byte(`1`)}, 0, 0, ""},
-		{SendRequest{Client: id, B64Data: []byte{0, 1}}, 0, 107, "not JSON"},
+		{SendRequest{Client: id, B64Data: []byte{0, 1}}, 0, 107, "not what the client understands"},
 		{SendRequest{Client: "c1", Data: []byte(`1`)}, 0, 108, "no such client"},
 		{SendRequest{Client: id, User: "ann", Data: []byte(`1`)}, 0, 107, "exactly one of user"},
 		{SendRequest{Data: []byte(`1`)}, 0, 107, "exactly one of user"},

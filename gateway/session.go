@@ -44,11 +44,13 @@ const (
 	markFailed    // the connect command was refused: nothing else may follow
 	markAwait     // a ping is out
 	markEnded
-	markBits = iota
+	markRaw    // of a raw route
+	markBroken // something it sent was lost: nothing after that may be brought
+	markBits   = iota
 )
 
-// connectUnit is that of the time of the connect command, from the start of the node: 25
-// bits of it last ten years.
+// connectUnit is that of the time of the connect command, from the start of the node: 23
+// bits of it last two and a half years.
 const connectUnit = 10 * time.Second
 
 // extra is what few clients have.
@@ -63,6 +65,13 @@ type extra struct {
 	waiting  *pending           // the one the turn is parked for
 	gone     *client.Disconnect // what the gateway ended the connection with, if Handlers.Disconnect is to hear
 	channels map[*hub.Channel]*channelExtra
+	raw      *rawExtra
+}
+
+// rawExtra is what a client of a raw route has now and then.
+type rawExtra struct {
+	request *RawRequest // until its backend has been told
+	lane    *lane
 }
 
 // channelExtra is what few subscriptions have.
@@ -128,7 +137,7 @@ func (s *session) change(f func(*extra)) {
 func (s *session) tidy() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && e.gone == nil && len(e.channels) == 0 {
+	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && e.gone == nil && len(e.channels) == 0 && e.raw == nil {
 		s.extra = nil
 	}
 }
