@@ -118,6 +118,7 @@ func (s *Set) Handlers() (h gateway.Handlers) {
 	}
 	if len(s.endpoints) > 0 {
 		h.Subscribe, h.Publish, h.ByNamespace = s.subscribe, s.publish, true
+		h.RawAuthorize, h.RawConnect, h.RawMessage, h.RawDisconnect = s.rawAuthorize, s.rawConnect, s.rawMessage, s.rawDisconnect
 	}
 	return h
 }
@@ -133,7 +134,11 @@ func (s *Set) call(ctx context.Context, e *endpoint, q *request, use func(result
 func (s *Set) try(ctx context.Context, e *endpoint, q *request, use func(result []byte) error) (outcome, error) {
 	begun := time.Now()
 	raw, err := e.ask(ctx, q)
-	if err == nil {
+	switch {
+	case err != nil:
+	case q.raw != nil:
+		err = use(raw)
+	default:
 		err = parse(raw, use)
 	}
 	o, reply := judge(err)

@@ -21,10 +21,15 @@ const (
 	eventConnect
 	eventSubscribe
 	eventPublish
+	eventRawAuthorize
+	eventRawConnect
+	eventRawMessage
+	eventRawDisconnect
 	events // how many there are
 )
 
-var eventNames = [events]string{"rpc", "message", "disconnect", "unsubscribe", "connect", "subscribe", "publish"}
+var eventNames = [events]string{"rpc", "message", "disconnect", "unsubscribe", "connect", "subscribe", "publish",
+	"raw_authorize", "raw_connect", "raw_message", "raw_disconnect"}
 
 func (e event) String() string { return eventNames[e] }
 

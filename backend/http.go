@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -45,12 +46,15 @@ func newHTTPAsker(e Endpoint) *httpAsker {
 	}}
 }
 
-func (a *httpAsker) ask(ctx context.Context, _ *request, body []byte) ([]byte, error) {
+func (a *httpAsker) ask(ctx context.Context, q *request, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url, bytes.NewReader(body))
 	if err != nil {
 		return nil, &fault{outcomeUnreachable, err}
 	}
 	req.Header = a.header.Clone() // net/http does not say that requests may share one
+	if q.raw != nil {
+		maps.Copy(req.Header, q.raw.header)
+	}
 	res, err := a.client.Do(req)
 	if err != nil {
 		// What is around it is the URL, whose query may be secret.
@@ -63,7 +67,7 @@ func (a *httpAsker) ask(ctx context.Context, _ *request, body []byte) ([]byte, e
 		return nil, lost(ctx, outcomeBroken, err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	if err := a.refuse(res); err != nil {
+	if err := a.refuse(q, res); err != nil {
 		if res.ContentLength <= drainLimit && res.ContentLength > 0 {
 			_, _ = io.Copy(io.Discard, res.Body)
 		}
@@ -80,9 +84,16 @@ func (a *httpAsker) ask(ctx context.Context, _ *request, body []byte) ([]byte, e
 }
 
 // refuse says what is wrong with an answer's head.
-func (a *httpAsker) refuse(res *http.Response) error {
+func (a *httpAsker) refuse(q *request, res *http.Response) error {
 	if res.StatusCode >= 300 && res.StatusCode < 400 {
 		return &fault{outcomeRedirect, fmt.Errorf("the backend answered status %d; redirects are not followed: configure the URL it is at", res.StatusCode)}
+	}
+	if q.raw != nil && res.StatusCode/100 == 2 {
+		q.raw.answered = res.Header.Get("Content-Type")
+		if res.ContentLength > a.limit {
+			return tooLarge(a.limit)
+		}
+		return nil
 	}
 	if res.StatusCode != http.StatusOK {
 		return &fault{outcomeStatus, &statusError{res.StatusCode}}

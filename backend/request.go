@@ -13,13 +13,17 @@ type request struct {
 	peer   *gateway.Peer
 	method string
 	data   []byte
-	again  bool // asking twice does no harm
-	fields any  // more of them, a struct of this package that is sure to have a JSON; may be nil
+	again  bool        // asking twice does no harm
+	fields any         // more of them, a struct of this package that is sure to have a JSON; may be nil
+	raw    *rawMessage // where data alone is the body, as it is; over HTTP only
 }
 
 // encode returns q's JSON, in one allocation if its data is JSON and it has no fields. It is not taken from a pool:
 // net/http may still read it when a call has been given up.
 func (q *request) encode() []byte {
+	if q.raw != nil {
+		return q.data
+	}
 	const names = 128 // bytes for all that is not a value
 	p := q.peer
 	raw := len(q.data) == 0 || json.Valid(q.data)

@@ -38,6 +38,7 @@ type Node struct {
 	route   *conn.Route
 	raw     []*rawRoute
 	wire    *broker.Wire // of the raw routes, nil without those
+	notings sync.WaitGroup
 	ids     *ids
 	started time.Time
 	pings   [2]*ws.Prepared // by encoding

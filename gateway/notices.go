@@ -25,7 +25,7 @@ type DisconnectEvent struct {
 	ID string `json:"id"`
 	Peer
 	Time   int64  `json:"time"` // Unix milliseconds
-	Code   uint32 `json:"code"` // 3000 to 4999, see client.Disconnect
+	Code   uint32 `json:"code"` // 3000 to 4999, see client.Disconnect; that of the close frame for TransportRaw
 	Reason string `json:"reason"`
 	// Channels it was subscribed to. Not known of clients that were lost with their
 	// gateway.
@@ -190,8 +190,13 @@ func (t *notices) each(f func(*notice)) {
 
 // noteGone has the application told that a client has gone.
 func (n *Node) noteGone(s *session, r conn.Reason, channels []string) {
+	n.noteEnd(s, gone(r), channels)
+}
+
+// noteEnd is noteGone where the end has a code already, which holds unless the gateway itself
+// disconnected the client.
+func (n *Node) noteEnd(s *session, d client.Disconnect, channels []string) {
 	q := n.notices.disconnect
-	d := gone(r)
 	if why := s.look().gone; why != nil {
 		d = *why
 	}

@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 
 	"roost/auth"
 	"roost/conn"
+	"roost/internal/tally"
 	"roost/proto/client"
 	"roost/proto/ws"
 )
@@ -43,8 +45,8 @@ type rawRoute struct {
 type rawCounts struct {
 	clients atomic.Int64
 	in, out atomic.Uint64
-	dropped tally[string] // messages of the backend, by why
-	failed  tally[string] // clients that were closed since what they sent could not be brought, by why
+	dropped tally.Of[string] // messages of the backend, by why
+	failed  tally.Of[string] // clients that were closed since what they sent could not be brought, by why
 }
 
 // Why clients are closed by their route, for metrics.
@@ -208,7 +210,7 @@ func (rt *rawRoute) request(r *http.Request) *RawRequest {
 }
 
 func (rt *rawRoute) peer() RawPeer {
-	return RawPeer{Peer: Peer{Transport: "raw", Protocol: rt.name, Encoding: "binary"}, Route: rt.name, Backend: rt.Backend}
+	return RawPeer{Peer: Peer{Transport: TransportRaw, Protocol: rt.name, Encoding: "binary"}, Route: rt.name, Backend: rt.Backend, ContentType: rt.ContentType}
 }
 
 // session makes the session of a client that may come in.
@@ -244,7 +246,11 @@ func (rt *rawRoute) Open(c *conn.Conn) {
 	n.counts.clients.Add(1)
 	n.counts.connects.Add(1)
 	n.connected(s)
-	rt.carrier.opened(s, q)
+	rt.note(s, func() {
+		if !rt.NoEvents {
+			rt.carrier.opened(s, q)
+		}
+	})
 	if n.revoked.Check(s.User, s.look().token, int64(s.issuedAt.Load())) != nil { // since it was let in
 		n.disconnect(s, client.DisconnectInvalidToken)
 	}
@@ -263,6 +269,14 @@ func (rt *rawRoute) Message(c *conn.Conn, op ws.Opcode, payload []byte) {
 		rt.fail(s, rawKind, errRawText)
 		return
 	}
+	if w := rt.noting(s); w != nil {
+		w.keep(op, payload)
+		return
+	}
+	rt.message(s, op, payload)
+}
+
+func (rt *rawRoute) message(s *session, op ws.Opcode, payload []byte) {
 	rt.counts.in.Add(1)
 	rt.carrier.message(s, op, payload)
 }
@@ -273,13 +287,13 @@ func (rt *rawRoute) Close(c *conn.Conn, why conn.Reason, code ws.CloseCode) {
 	s.set(markEnded)
 	rt.counts.clients.Add(-1)
 	n.counts.clients.Add(-1)
-	n.counts.closes.add(uint32(code))
+	n.counts.closes.Add(uint32(code))
 	n.hub.Remove(&s.Client)
 	n.seen.left(s.User)
 	s.End()
 	d := &RawDisconnect{RawPeer: rt.peer(), Code: uint32(code), Reason: conn.Label(why)}
 	d.Peer = n.peer(s)
-	rt.carrier.closed(s, d)
+	rt.ended(s, d)
 }
 
 // fail closes a client that cannot be served. Any goroutine.
@@ -287,7 +301,7 @@ func (rt *rawRoute) fail(s *session, why string, d client.Disconnect) {
 	if s.marks.Or(markEnded)&markEnded != 0 {
 		return
 	}
-	rt.counts.failed.add(why)
+	rt.counts.failed.Add(why)
 	rt.node.disconnect(s, d)
 }
 
@@ -306,19 +320,26 @@ var errRawUTF8 = errors.New("gateway: a text message that is not UTF-8")
 // send sends a message to a client. Any goroutine.
 func (rt *rawRoute) send(s *session, op ws.Opcode, data []byte) error {
 	if op == ws.OpText && !utf8.Valid(data) {
-		rt.counts.dropped.add(rawUTF8)
+		rt.counts.dropped.Add(rawUTF8)
 		return errRawUTF8
 	}
 	if err := s.Conn.Send(op, data); err != nil {
-		rt.counts.dropped.add(rawGone)
+		rt.counts.dropped.Add(rawGone)
 		return err
 	}
 	rt.counts.out.Add(1)
 	return nil
 }
 
-// RawStats are the figures of a raw route: totals since the start, but for Clients.
+// RawStats are the figures of raw routes.
 type RawStats struct {
+	Routes  []RawRouteStats // by name
+	Queued  int64           // bytes that wait for NATS now
+	Overrun uint64          // times that NATS dropped messages of backends, since too many waited to be read
+}
+
+// RawRouteStats are the figures of a raw route: totals since the start, but for Clients.
+type RawRouteStats struct {
 	Route   string
 	Clients int64 // now
 	In, Out uint64
@@ -326,17 +347,16 @@ type RawStats struct {
 	Failed  map[string]uint64 // clients closed by the route, by why
 }
 
-// RawStats returns the figures of all raw routes, and the bytes that wait for NATS.
-func (n *Node) RawStats() (all []RawStats, queued int64, overrun uint64) {
+func (n *Node) rawStats() (st RawStats) {
 	for _, rt := range n.raw {
 		c := &rt.counts
-		all = append(all, RawStats{rt.name, c.clients.Load(), c.in.Load(), c.out.Load(), c.dropped.all(), c.failed.all()})
+		st.Routes = append(st.Routes, RawRouteStats{rt.name, c.clients.Load(), c.in.Load(), c.out.Load(), c.dropped.All(), c.failed.All()})
 	}
 	if n.wire != nil {
-		st := n.wire.Stats()
-		queued, overrun = st.Queued, st.Dropped
+		w := n.wire.Stats()
+		st.Queued, st.Overrun = w.Queued, w.Dropped
 	}
-	return all, queued, overrun
+	return st
 }
 
 // startRaw has the backends of raw routes heard, once there are loops.
@@ -353,12 +373,26 @@ func (n *Node) startRaw() error {
 
 // endRaw waits until the backends have been told all, or ctx has ended.
 func (n *Node) endRaw(ctx context.Context) {
+	waitFor(ctx, &n.notings)
 	for _, rt := range n.raw {
 		if c, ok := rt.carrier.(*rawCalls); ok {
-			c.wait(ctx)
+			waitFor(ctx, &c.work)
 		}
 	}
 	if n.wire != nil {
 		n.wire.Close()
+	}
+}
+
+// waitFor returns when work is done, or ctx has ended.
+func waitFor(ctx context.Context, work *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }

@@ -181,10 +181,6 @@ func (x *rawCalls) ask(s *session, j rawJob) {
 func (x *rawCalls) answered(s *session, answer RawData, err error) {
 	var end *client.Disconnect
 	var no *client.Error
-	op := ws.OpText
-	if answer.Binary {
-		op = ws.OpBinary
-	}
 	switch {
 	case errors.As(err, &end):
 		s.set(markBroken)
@@ -198,7 +194,7 @@ func (x *rawCalls) answered(s *session, answer RawData, err error) {
 		x.rt.fail(s, rawBackend, errRawAway)
 	case answer.Data == nil:
 	default:
-		if errors.Is(x.rt.send(s, op, answer.Data), errRawUTF8) {
+		if errors.Is(x.rt.send(s, x.rt.opcode(answer.Binary), answer.Data), errRawUTF8) {
 			s.set(markBroken)
 			x.rt.fail(s, rawBackend, client.Disconnect{Code: uint32(ws.CloseInternal), Reason: "the backend's answer is not UTF-8"})
 		}
@@ -208,17 +204,4 @@ func (x *rawCalls) answered(s *session, answer RawData, err error) {
 // clip cuts a text to what a close frame has room for.
 func clip(text string) string {
 	return string(bytes.ToValidUTF8([]byte(text[:min(len(text), maxReason)]), nil))
-}
-
-// wait returns when all events have been told, or ctx has ended.
-func (x *rawCalls) wait(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		x.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
 }

@@ -8,6 +8,8 @@ type RawPeer struct {
 	Route string `json:"route"`
 	// Backend is that of the route.
 	Backend string `json:"-"`
+	// ContentType is that of the route.
+	ContentType string `json:"-"`
 }
 
 // RawRequest is an upgrade request of a client of a raw route. Its Client is empty as
@@ -31,7 +33,7 @@ type RawIdentity struct {
 // RawData is one message as it is. The zero value is none.
 type RawData struct {
 	Data   []byte
-	Binary bool // frame, else text, which is UTF-8
+	Binary bool // frame, else text, which is UTF-8; what clients get is of the kind the route takes
 }
 
 // RawMessage is a message of a client.

@@ -158,7 +158,7 @@ func (x *rawNATS) pushed(subject string, data []byte, failed bool) {
 	h, ok := n.ids.handle(id)
 	p := rawPush{handle: h, data: data}
 	if p.kind, ok = pushKinds[kind], ok && (kind == "connect" || hasKey(pushKinds, kind)); !ok {
-		x.rt.counts.dropped.add(rawSubject)
+		x.rt.counts.dropped.Add(rawSubject)
 		return
 	}
 	switch {
@@ -172,7 +172,7 @@ func (x *rawNATS) pushed(subject string, data []byte, failed bool) {
 	l := n.server.Poller().Loop(h)
 	b := x.boxes[l]
 	if b == nil {
-		x.rt.counts.dropped.add(rawGone)
+		x.rt.counts.dropped.Add(rawGone)
 		return
 	}
 	b.mu.Lock()
@@ -224,7 +224,7 @@ func (x *rawNATS) deliver(l *poller.Loop, b *rawOutbox) {
 func (x *rawNATS) bring(l *poller.Loop, p *rawPush) {
 	s := sessionAt(l, p.handle)
 	if s == nil || s.raw() != x.rt || s.is(markEnded) {
-		x.rt.counts.dropped.add(rawGone)
+		x.rt.counts.dropped.Add(rawGone)
 		return
 	}
 	switch p.kind {
@@ -233,7 +233,7 @@ func (x *rawNATS) bring(l *poller.Loop, p *rawPush) {
 	case pushClose:
 		d, ok := closeOf(p.data)
 		if !ok {
-			x.rt.counts.dropped.add(rawBadEnd)
+			x.rt.counts.dropped.Add(rawBadEnd)
 			return
 		}
 		x.rt.node.disconnect(s, d)

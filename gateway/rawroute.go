@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"mime"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,6 +36,13 @@ type RawRoute struct {
 	UserConnections int `yaml:"user-connections" json:"user_connections"`
 	// Headers of the upgrade request that the backend sees, such as Cookie.
 	Headers []string `yaml:"headers" json:"headers"`
+
+	// ContentType of the HTTP requests that bring messages to Backend. Default:
+	// text/plain; charset=utf-8 for text, application/octet-stream for binary.
+	ContentType string `yaml:"content-type" json:"content_type"`
+	// NoEvents leaves the backend alone with connects and disconnects: it hears of messages
+	// only, as servers do that know nothing of roost.
+	NoEvents bool `yaml:"no-events" json:"no_events"`
 
 	// Subject is the beginning of the NATS subjects that messages are published on,
 	// instead of calls of Handlers; see docs/raw.md.
@@ -130,6 +138,11 @@ func (r RawRoute) problems(add func(setting, format string, args ...any)) {
 	for _, h := range r.Headers {
 		if !headerName.MatchString(h) {
 			add("headers", "%q is no name of a header", h)
+		}
+	}
+	if r.ContentType != "" {
+		if _, _, err := mime.ParseMediaType(r.ContentType); err != nil {
+			add("content-type", "%q must be like application/json: %v", r.ContentType, err)
 		}
 	}
 	oneOf := func(setting, value string, known ...string) {

@@ -70,7 +70,8 @@ type extra struct {
 
 // rawExtra is what a client of a raw route has now and then.
 type rawExtra struct {
-	request *RawRequest // until its backend has been told
+	request *RawRequest // until it is open
+	noting  *noting     // until its backend may be told
 	lane    *lane
 }
 

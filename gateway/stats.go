@@ -31,6 +31,7 @@ type Stats struct {
 	Tokens        map[string]uint64     // refused, by why
 	Events        map[string]EventStats // by event, of those that have a handler
 	Broker        broker.Stats
+	Raw           RawStats
 
 	Emulated map[string]int64 // of Clients, those of each transport but WebSocket
 }
@@ -55,6 +56,6 @@ func (n *Node) Stats() Stats {
 		Connects: uint64(c.connects.Load()), Publications: c.publications.Load(), Received: c.received.Load(),
 		Deliveries: n.hub.Deliveries.Load(), Pushes: c.pushes.Load(), Pings: c.pings.Load(), Gaps: c.gaps.Load(),
 		Commands: c.commands.All(), Errors: c.errors.All(), Disconnects: c.disconnects.All(), Closes: c.closes.All(),
-		Tokens: c.tokens.All(), Broker: n.broker.Stats(), Emulated: n.sessions.byTransport(),
+		Tokens: c.tokens.All(), Broker: n.broker.Stats(), Raw: n.rawStats(), Emulated: n.sessions.byTransport(),
 	}
 }

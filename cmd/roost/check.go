@@ -54,11 +54,11 @@ func (c *checkCmd) provision() error {
 		defer verifier.Close()
 	}
 	co := connOptions(&c.Config, log)
-	co.Routes = []*conn.Route{node.Route()}
+	co.Routes = append([]*conn.Route{node.Route()}, node.RawRoutes()...)
 	server, err := conn.New(co)
 	if err != nil {
 		return errors.Join(err, node.Shutdown(context.Background()))
 	}
-	node.Start(server)
-	return errors.Join(server.Shutdown(canceled()), node.Shutdown(context.Background()))
+	err = node.Start(server)
+	return errors.Join(err, server.Shutdown(canceled()), node.Shutdown(context.Background()))
 }

@@ -115,6 +115,13 @@ var (
 	descEventsPending   = desc("events_pending", "Events of all nodes in the queue, as of some seconds ago.", "event")
 	descEventsOldest    = desc("events_oldest_seconds", "Age of the oldest of them.", "event")
 
+	descRawClients  = desc("raw_clients", "Clients of raw routes now.", "route")
+	descRawMessages = desc("raw_messages_total", "Messages of raw routes by direction (in, from clients; out, to them).", "route", "direction")
+	descRawDropped  = desc("raw_dropped_total", "Messages of backends that reached no client of a raw route, by why (gone, utf8, subject, bad_code; see docs/raw.md).", "route", "reason")
+	descRawFailed   = desc("raw_failed_total", "Clients that a raw route closed, as it could not bring what they sent or its answer, by why (kind, full, lost, nobody, large, backend; see docs/raw.md).", "route", "reason")
+	descRawQueue    = desc("raw_queue_bytes", "Bytes of raw messages that wait for NATS now.")
+	descRawOverrun  = desc("raw_overruns_total", "Times that messages of backends to raw routes were dropped, since too many waited in this node.")
+
 	metricAPIRequests = describe("api_requests_total", "Operations of the server API by method and error code, 0 for none; without a method those refused before.", "method", "code")
 	metricAPISeconds  = describe("api_request_seconds", "How long they took (histogram).", "method")
 
@@ -218,9 +225,26 @@ func (s samples) node(st gateway.Stats) {
 	s.byCode(descDisconnects, st.Disconnects)
 	s.byCode(descCloses, st.Closes)
 	s.byLabel(descTokens, st.Tokens)
+	s.raw(st.Raw)
 	for event, q := range st.Events {
 		s.events(event, q)
 	}
+}
+
+func (s samples) raw(st gateway.RawStats) {
+	for _, r := range st.Routes {
+		s.gauge(descRawClients, r.Clients, r.Route)
+		s.count(descRawMessages, r.In, r.Route, "in")
+		s.count(descRawMessages, r.Out, r.Route, "out")
+		for why, n := range r.Dropped {
+			s.count(descRawDropped, n, r.Route, why)
+		}
+		for why, n := range r.Failed {
+			s.count(descRawFailed, n, r.Route, why)
+		}
+	}
+	s.gauge(descRawQueue, st.Queued)
+	s.count(descRawOverrun, st.Overrun)
 }
 
 func (s samples) events(event string, q gateway.EventStats) {

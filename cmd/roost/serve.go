@@ -115,7 +115,7 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	}
 	p.backends.broker = p.node.Broker()
 	o := connOptions(&s.Config, log)
-	o.Routes = []*conn.Route{p.node.Route()}
+	o.Routes = append([]*conn.Route{p.node.Route()}, p.node.RawRoutes()...)
 	if s.Dev {
 		d := newDev()
 		o.Routes, o.HTTP = append(o.Routes, d.routes()...), d.page
@@ -127,7 +127,9 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	if p.server, err = conn.New(o); err != nil {
 		return p, err
 	}
-	p.node.Start(p.server)
+	if err = p.node.Start(p.server); err != nil {
+		return p, err
+	}
 	p.emulation.Start(p.server.Dial)
 	keys := s.APIKey
 	if s.Dev && len(keys) == 0 {

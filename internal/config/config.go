@@ -4,6 +4,7 @@
 package config
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -27,8 +28,9 @@ type Config struct {
 	Limits   `embed:"" group:"Limits"`
 	Engine   `embed:"" group:"Engine"`
 	Logging  `embed:"" group:"Logs"`
-	Channels gateway.Channels `kong:"-"`
-	Backends backend.Config   `kong:"-"`
+	Channels gateway.Channels  `kong:"-"`
+	Backends backend.Config    `kong:"-"`
+	Raw      gateway.RawRoutes `kong:"-"`
 
 	Warnings []string `kong:"-"` // what is probably not meant
 
@@ -184,12 +186,17 @@ func (c *Config) Gateway() gateway.Options {
 	for _, s := range c.Backends.Backends {
 		calls = max(calls, s.Timeout+time.Second) // the backend's own limit says more
 	}
+	raw := maps.Clone(c.Raw)
+	for name, r := range raw {
+		r.Subject, r.Concurrency = c.Backends.Backends[r.Backend].Subject(), c.Backends.Backends[r.Backend].Concurrency
+		raw[name] = r
+	}
 	return gateway.Options{
 		Name: c.Name, Channels: channels, Broker: c.Broker(),
 		AllowAnonymous: c.AllowAnonymous || c.Dev, Insecure: c.Insecure,
 		UpgradeAuth: c.UpgradeAuth, TokenCookie: c.TokenCookie, TokenHeader: c.TokenHeader, TokenQuery: c.TokenQuery,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, StaleTimeout: c.StaleTimeout, ExpiryGrace: c.ExpiryGrace,
 		MaxChannels: c.MaxChannels, MaxChannelLength: c.MaxChannelLength, MaxMessage: c.MaxMessage,
-		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections, CallTimeout: calls, Events: c.Backends.Events,
+		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections, CallTimeout: calls, Events: c.Backends.Events, Raw: raw,
 	}
 }

@@ -70,6 +70,20 @@ var eventsHelp = map[string]string{
 	"grace":       "How long a gateway of a cluster is not heard of before its clients count as gone; 0s is 30s.",
 }
 
+// rawHelp says what each setting of a raw route does.
+var rawHelp = map[string]string{
+	"path":             "Path of its own, such as `/mqtt`, besides `/connection/raw?route=NAME`.",
+	"backend":          "Which of `backends.servers` gets the messages.",
+	"subprotocols":     "WebSocket subprotocols that are understood, most wanted first.",
+	"messages":         "What clients may send, and get: `text`, `binary` or `any`; `any` by default.",
+	"max-message":      "Largest message a client may send, in bytes; 0 is that of `max-message`.",
+	"auth":             "Who is let in: `token`, who has one; `backend`, whom the backend lets in; `none`, everyone. `token` by default.",
+	"user-connections": "Connections a user may have on this node, to whatever route; 0 is that of `user-connections`.",
+	"headers":          "Headers of the upgrade request that the backend gets to see, such as `Cookie`.",
+	"content-type":     "Content-Type of a message's HTTP request; `text/plain; charset=utf-8` or `application/octet-stream` by default.",
+	"no-events":        "Tell the backend nothing of connects and disconnects, as for servers that know nothing of roost.",
+}
+
 // TestPage compares docs/configuration.md with the code. `make docs` writes it.
 func TestPage(t *testing.T) {
 	var text strings.Builder
@@ -81,6 +95,8 @@ func TestPage(t *testing.T) {
 	writeOptions[backend.Endpoint](t, &text, endpointHelp)
 	text.WriteString(eventsHead)
 	writeOptions[gateway.EventOptions](t, &text, eventsHelp)
+	text.WriteString(rawHead)
+	writeOptions[gateway.RawRoute](t, &text, rawHelp)
 	if *update {
 		if err := os.WriteFile(page, []byte(text.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -123,14 +139,14 @@ func writeOptions[T any](t *testing.T, text *strings.Builder, help map[string]st
 	for i := range typ.NumField() {
 		field := typ.Field(i)
 		name := field.Tag.Get("yaml")
-		if name == "" {
+		if name == "" || name == "-" {
 			continue
 		}
 		standard := fmt.Sprint(reflect.Zero(field.Type))
 		switch {
 		case field.Type == reflect.TypeFor[time.Duration]():
 			standard = "0s"
-		case field.Type.Kind() == reflect.String, field.Type.Kind() == reflect.Map:
+		case field.Type.Kind() == reflect.String, field.Type.Kind() == reflect.Map, field.Type.Kind() == reflect.Slice:
 			standard = "–"
 		}
 		if help[name] == "" {
@@ -181,6 +197,15 @@ unless ` + "`data` or `nats`" + ` is given, and it opens the channels without a 
 ` + "`channels`" + ` block.
 
 This page comes from the code: ` + "`make docs`" + ` writes it, and a test compares both.
+`
+
+const rawHead = `
+## Raw routes
+
+The block ` + "`raw`" + ` has raw routes by name, 1 to 64 of ` + "`A-Z a-z 0-9 _ -`" + `; see [raw routes](raw.md):
+
+| name | default | what it does |
+|---|---|---|
 `
 
 const channelsHead = `

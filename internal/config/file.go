@@ -18,16 +18,20 @@ import (
 const (
 	channelsKey = "channels"
 	backendsKey = "backends"
+	rawKey      = "raw"
 )
 
-var blockKeys = []string{channelsKey, backendsKey}
+var blockKeys = []string{channelsKey, backendsKey, rawKey}
 
 // block returns what a part of the file is read into.
 func (c *Config) block(key string) any {
-	if key == channelsKey {
+	switch key {
+	case channelsKey:
 		return &c.Channels
+	case backendsKey:
+		return &c.Backends
 	}
-	return &c.Backends
+	return &c.Raw
 }
 
 // BeforeResolve reads the file, if there is one, and the blocks of the environment, and
@@ -257,7 +261,7 @@ func (f *file) inspect(value *yaml.Node, t reflect.Type) {
 	case t.Kind() == reflect.Struct && value.Kind == yaml.MappingNode:
 		fields := map[string]reflect.Type{}
 		for i := range t.NumField() {
-			if name := t.Field(i).Tag.Get("yaml"); name != "" {
+			if name := t.Field(i).Tag.Get("yaml"); name != "" && name != "-" {
 				fields[name] = t.Field(i).Type
 			}
 		}

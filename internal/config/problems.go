@@ -27,7 +27,7 @@ const (
 // Problems returns everything that is wrong with the configuration, each by the name
 // of its flag, without changing anything.
 func (c *Config) Problems() []error {
-	all := slices.Concat(c.problems, c.numbers(), c.clients(), c.tls(), c.storage(), c.channels(), c.backends())
+	all := slices.Concat(c.problems, c.numbers(), c.clients(), c.tls(), c.storage(), c.channels(), c.backends(), c.raw())
 	for _, a := range []struct{ flag, address string }{{"address", c.Address}, {"internal-address", c.InternalAddress}} {
 		if _, err := net.ResolveTCPAddr("tcp", a.address); err != nil {
 			all = append(all, fmt.Errorf("--%s %q: %w", a.flag, a.address, err))
@@ -94,7 +94,7 @@ func (c *Config) numbers() (all []error) {
 func (c *Config) clients() (all []error) {
 	options := c.Auth()
 	if !options.Enabled() {
-		if !c.Dev && !c.AllowAnonymous && !c.Insecure && c.Backends.Connect == "" {
+		if !c.Dev && !c.AllowAnonymous && !c.Insecure && c.Backends.Connect == "" && !c.rawLetsIn() {
 			all = append(all, errors.New("no client could connect: there is no key to verify tokens with. Give --hmac-secret-key "+
 				"(ROOST_HMAC_SECRET_KEY, or hmac-secret-key in the file), --rsa-public-key, --ecdsa-public-key, --ed25519-public-key or --jwks-url; "+
 				"--allow-anonymous to let everyone in; or --dev to try"))
@@ -194,6 +194,37 @@ func (c *Config) backends() (all []error) {
 	check("channels default", c.Channels.Default)
 	for _, name := range slices.Sorted(maps.Keys(c.Channels.Namespaces)) {
 		check(fmt.Sprintf("namespace %q", name), c.Channels.Namespaces[name])
+	}
+	return all
+}
+
+// rawLetsIn says whether some raw route has clients without a token.
+func (c *Config) rawLetsIn() bool {
+	for _, r := range c.Raw {
+		if !r.NeedsKeys() {
+			return true
+		}
+	}
+	return false
+}
+
+// raw tells of raw routes that nobody could use.
+func (c *Config) raw() (all []error) {
+	for _, p := range c.Raw.Problems() {
+		all = append(all, p)
+	}
+	keys := c.Auth()
+	for _, name := range slices.Sorted(maps.Keys(c.Raw)) {
+		r := c.Raw[name]
+		if err := c.Backends.Known(r.Backend); r.Backend != "" && err != nil {
+			all = append(all, fmt.Errorf("raw route %q: %w", name, err))
+		}
+		if r.NeedsKeys() && !keys.Enabled() {
+			all = append(all, fmt.Errorf("raw route %q: auth: token needs a key to verify tokens with, such as --hmac-secret-key; or set auth: backend, or auth: none", name))
+		}
+		if r.ContentType != "" && c.Backends.Backends[r.Backend].Subject() != "" {
+			all = append(all, fmt.Errorf("raw route %q: content-type is for backends over HTTP, and %s is on NATS", name, r.Backend))
+		}
 	}
 	return all
 }
