@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"roost/gateway"
+	"roost/internal/setting"
 )
 
 // Config says which backends there are and what they are asked. The zero value asks
@@ -111,19 +112,20 @@ func (c Config) Validate() error { return errors.Join(c.Problems()...) }
 func (c Config) Problems() (all []error) {
 	for _, name := range slices.Sorted(maps.Keys(c.Backends)) {
 		if !backendName.MatchString(name) {
-			all = append(all, fmt.Errorf("backend %q: a name is 1 to 64 of A-Z a-z 0-9 _ . -", name))
+			all = append(all, setting.At(fmt.Errorf("backend %q: a name is 1 to 64 of A-Z a-z 0-9 _ . -", name), "servers", name))
 		}
 		for _, err := range c.Backends[name].problems() {
-			all = append(all, fmt.Errorf("backend %q: %w", name, err))
+			all = append(all, setting.At(fmt.Errorf("backend %q: %w", name, err), "servers", name))
 		}
 	}
 	for i, r := range c.RPC {
-		if err := r.problem(c.RPC[:i]); err != nil {
-			all = append(all, fmt.Errorf("rpc rule %d: %w", i+1, err))
+		at := func(key string, err error) {
+			if err != nil {
+				all = append(all, setting.At(fmt.Errorf("rpc rule %d: %w", i+1, err), "rpc", strconv.Itoa(i), key))
+			}
 		}
-		if err := c.Known(r.Backend); err != nil {
-			all = append(all, fmt.Errorf("rpc rule %d: %w", i+1, err))
-		}
+		at("method", r.problem(c.RPC[:i]))
+		at("backend", c.Known(r.Backend))
 	}
 	for _, e := range []struct{ event, backend string }{
 		{"connect", c.Connect}, {"message", c.Message}, {"disconnect", c.Disconnect}, {"unsubscribe", c.Unsubscribe},
@@ -132,7 +134,7 @@ func (c Config) Problems() (all []error) {
 			continue
 		}
 		if err := c.Known(e.backend); err != nil {
-			all = append(all, fmt.Errorf("%s: %w", e.event, err))
+			all = append(all, setting.At(fmt.Errorf("%s: %w", e.event, err), e.event))
 		}
 	}
 	return append(all, c.eventProblems()...)
@@ -164,7 +166,10 @@ func (r Rule) problem(before []Rule) error {
 }
 
 func (e Endpoint) problems() []error {
-	all := e.address()
+	var all []error
+	for _, err := range e.address() {
+		all = append(all, setting.At(err, "url"))
+	}
 	for _, n := range []struct {
 		name       string
 		value, top int64
@@ -180,7 +185,7 @@ func (e Endpoint) problems() []error {
 			if n.name == "timeout" {
 				given = e.Timeout.String()
 			}
-			all = append(all, fmt.Errorf("%s is %s, must be %s", n.name, given, n.text))
+			all = append(all, setting.At(fmt.Errorf("%s is %s, must be %s", n.name, given, n.text), n.name))
 		}
 	}
 	return append(all, headerProblems(e.Headers)...)
@@ -228,16 +233,20 @@ var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // RFC 9110
 func headerProblems(headers map[string]string) (all []error) {
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		var err error
 		lower := strings.ToLower(name)
 		switch {
 		case !headerName.MatchString(name):
-			all = append(all, fmt.Errorf("header %q: that is no name of a header", name))
+			err = fmt.Errorf("header %q: that is no name of a header", name)
 		case slices.Contains([]string{"content-type", "content-length", "host", "accept", "connection", "transfer-encoding", "te", "trailer", "upgrade"}, lower):
-			all = append(all, fmt.Errorf("header %q is the gateway's to set: leave it out", name))
+			err = fmt.Errorf("header %q is the gateway's to set: leave it out", name)
 		case seen[lower]:
-			all = append(all, fmt.Errorf("header %q is there twice, in upper and lower case: keep one", name))
+			err = fmt.Errorf("header %q is there twice, in upper and lower case: keep one", name)
 		case strings.ContainsFunc(headers[name], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
-			all = append(all, fmt.Errorf("header %q: its value has a line break or another control character", name))
+			err = fmt.Errorf("header %q: its value has a line break or another control character", name)
+		}
+		if err != nil {
+			all = append(all, setting.At(err, "headers", name))
 		}
 		seen[lower] = true
 	}

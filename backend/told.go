@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"roost/gateway"
+	"roost/internal/setting"
 	"roost/proto/client"
 )
 
@@ -43,10 +44,10 @@ func (s *Set) tell(ctx context.Context, name string, q *request) error {
 
 func (c Config) eventProblems() (all []error) {
 	for _, err := range c.Events.Problems() {
-		all = append(all, fmt.Errorf("events: %w", err))
+		all = append(all, setting.At(fmt.Errorf("events: %w", err), "events"))
 	}
 	if c.Events != (gateway.EventOptions{}) && c.Disconnect == "" && c.Unsubscribe == "" {
-		all = append(all, errors.New("events: neither disconnect nor unsubscribe names a backend, so there are none"))
+		all = append(all, setting.At(errors.New("events: neither disconnect nor unsubscribe names a backend, so there are none"), "events"))
 	}
 	return all
 }

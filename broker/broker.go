@@ -148,8 +148,8 @@ func (o *Options) validate() error {
 	if o.Prefix == "" {
 		o.Prefix = "roost"
 	}
-	if strings.Trim(o.Prefix, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-		return fmt.Errorf("broker: prefix %q is not of a-z, 0-9 and -", o.Prefix)
+	if err := CheckPrefix(o.Prefix); err != nil {
+		return err
 	}
 	if o.Node == "" {
 		o.Node = randomName(10)

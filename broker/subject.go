@@ -1,6 +1,35 @@
 package broker
 
-import "hash/fnv"
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+)
+
+// CheckPrefix says why p can be no Options.Prefix; "" is the default one.
+func CheckPrefix(p string) error {
+	if strings.Trim(p, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return fmt.Errorf("broker: prefix %q is not of a-z, 0-9 and -", p)
+	}
+	return nil
+}
+
+// own are the second tokens of the subjects that brokers of a prefix use among themselves.
+var own = []string{"ch", "f", "h", "l", "node", "nodes", "once", "q"}
+
+// Internal tells whether subject, or one that begins with it and a dot, is the brokers'
+// own: other services must stay away from these.
+func Internal(prefix, subject string) bool {
+	tokens := strings.SplitN(subject, ".", 3)
+	switch {
+	case strings.HasPrefix(tokens[0], "_") || strings.HasPrefix(tokens[0], "$"):
+		return true // inboxes, and what NATS itself offers
+	case tokens[0] != prefix:
+		return false
+	}
+	return len(tokens) == 1 || slices.Contains(own, tokens[1])
+}
 
 // shards is the number of partitions of live subjects, and of the state about
 // channels. It is part of the subjects: all nodes must agree on it.

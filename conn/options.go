@@ -175,7 +175,7 @@ func (o *Options) validate() error {
 		return errors.New("conn: limits must not be negative")
 	}
 	for _, pattern := range o.AllowedOrigins {
-		if err := checkPattern(pattern); err != nil {
+		if err := CheckOrigin(pattern); err != nil {
 			return fmt.Errorf("conn: allowed origin %q: %w", pattern, err)
 		}
 	}

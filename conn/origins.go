@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// checkPattern says why p can match no origin, or not the one that is meant; see
-// ws.CheckOrigin for what it may look like.
-func checkPattern(p string) error {
+// CheckOrigin says why p, one of Options.AllowedOrigins, can match no origin, or not the
+// one that is meant; see ws.CheckOrigin for what it may look like.
+func CheckOrigin(p string) error {
 	if p == "*" || strings.EqualFold(p, "null") || strings.EqualFold(p, "file://") {
 		return nil
 	}

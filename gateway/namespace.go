@@ -1,10 +1,15 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+
+	"roost/internal/setting"
 )
 
 // Channels is the configuration of all channels: what holds for those without a
@@ -92,59 +97,82 @@ func Open() Namespace {
 	}
 }
 
-// Validate checks all namespaces and prepares them for use. The error names the
-// namespace and the field.
+// Validate returns the Problems of c, joined, or prepares c for use.
 func (c *Channels) Validate() error {
-	if err := c.Default.validate(); err != nil {
-		return fmt.Errorf("channels default: %w", err)
+	if err := errors.Join(c.Problems()...); err != nil {
+		return err
 	}
+	c.Default.prepare()
 	c.named = make(map[string]*Namespace, len(c.Namespaces))
 	for name, ns := range c.Namespaces {
-		if !namespaceName.MatchString(name) {
-			return fmt.Errorf("namespace %q: a name is 1 to 64 of A-Z a-z 0-9 _ . -", name)
-		}
-		if err := ns.validate(); err != nil {
-			return fmt.Errorf("namespace %q: %w", name, err)
-		}
+		ns.prepare()
 		c.named[name] = &ns
-	}
-	if c.PersonalNamespace != "" {
-		if _, ok := c.Namespaces[c.PersonalNamespace]; !ok {
-			return fmt.Errorf("personal-namespace %q is not among the namespaces", c.PersonalNamespace)
-		}
 	}
 	return nil
 }
 
-func (n *Namespace) validate() error {
-	switch {
-	case n.HistorySize < 0 || n.HistorySize > maxHistorySize:
-		return fmt.Errorf("history-size is %d, must be 0 to %d", n.HistorySize, maxHistorySize)
-	case n.HistorySize > 0 != (n.HistoryTTL > 0):
-		return fmt.Errorf("history-size (%d) and history-ttl (%v) must both be set or both be 0", n.HistorySize, n.HistoryTTL)
-	case n.HistorySize == 0 && (n.ForceRecovery || n.ForcePositioning || n.Delta && n.RecoveryMode == RecoveryCache):
-		return fmt.Errorf("recovery and positioning need history-size and history-ttl")
-	case n.RecoveryMode != "" && n.RecoveryMode != RecoveryStream && n.RecoveryMode != RecoveryCache:
-		return fmt.Errorf("recovery-mode is %q, must be %q or %q", n.RecoveryMode, RecoveryStream, RecoveryCache)
-	case n.SubscribeBackend != "" && (n.AllowSubscribeForClient || n.AllowSubscribeForAnonymous):
-		return fmt.Errorf("subscribe-backend and allow-subscribe-for-client or -anonymous both say who may subscribe: keep one")
-	case n.PublishBackend != "" && (n.AllowPublishForClient || n.AllowPublishForSubscriber || n.AllowPublishForAnonymous):
-		return fmt.Errorf("publish-backend and allow-publish-for-client, -subscriber or -anonymous both say who may publish: keep one")
-	case n.PublishRate < 0:
-		return fmt.Errorf("publish-rate is %d, must be 0 (no limit) or more", n.PublishRate)
-	case n.SubscriptionsPerChannelNode < 0:
-		return fmt.Errorf("subscriptions-per-channel is %d, must be 0 (no limit) or more", n.SubscriptionsPerChannelNode)
+// Problems returns all that is wrong with c. The texts name the namespace and the field.
+func (c *Channels) Problems() (all []error) {
+	for _, err := range c.Default.problems() {
+		all = append(all, setting.At(fmt.Errorf("channels default: %w", err), "default"))
 	}
-	if n.ChannelRegex == "" {
-		n.regex = nil
-		return nil
+	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
+		at := func(err error) {
+			all = append(all, setting.At(fmt.Errorf("namespace %q: %w", name, err), "namespaces", name))
+		}
+		if !namespaceName.MatchString(name) {
+			at(errors.New("a name is 1 to 64 of A-Z a-z 0-9 _ . -"))
+		}
+		ns := c.Namespaces[name]
+		for _, err := range ns.problems() {
+			at(err)
+		}
 	}
-	re, err := regexp.Compile(`^(?:` + n.ChannelRegex + `)$`)
-	if err != nil {
-		return fmt.Errorf("channel-regex: %w", err)
+	if _, ok := c.Namespaces[c.PersonalNamespace]; c.PersonalNamespace != "" && !ok {
+		all = append(all, setting.At(fmt.Errorf("personal-namespace %q is not among the namespaces", c.PersonalNamespace), "personal-namespace"))
 	}
-	n.regex = re
-	return nil
+	return all
+}
+
+func (n *Namespace) problems() (all []error) {
+	wrong := func(bad bool, key, format string, args ...any) {
+		if bad {
+			all = append(all, setting.At(fmt.Errorf(format, args...), key))
+		}
+	}
+	wrong(n.HistorySize < 0 || n.HistorySize > maxHistorySize, "history-size", "history-size is %d, must be 0 to %d", n.HistorySize, maxHistorySize)
+	wrong(n.HistoryTTL < 0, "history-ttl", "history-ttl is %v, must be 0s or more", n.HistoryTTL)
+	wrong(n.HistorySize > 0 && n.HistoryTTL == 0, "history-size", bothHistory, n.HistorySize, n.HistoryTTL)
+	wrong(n.HistorySize == 0 && n.HistoryTTL > 0, "history-ttl", bothHistory, n.HistorySize, n.HistoryTTL)
+	for _, r := range []struct {
+		needs bool
+		key   string
+	}{{n.ForceRecovery, "force-recovery"}, {n.ForcePositioning, "force-positioning"}, {n.Delta && n.RecoveryMode == RecoveryCache, "recovery-mode"}} {
+		wrong(r.needs && n.HistorySize == 0 && n.HistoryTTL == 0, r.key, "%s: recovery and positioning need history-size and history-ttl", r.key)
+	}
+	wrong(n.RecoveryMode != "" && n.RecoveryMode != RecoveryStream && n.RecoveryMode != RecoveryCache, "recovery-mode",
+		"recovery-mode is %q, must be %q or %q", n.RecoveryMode, RecoveryStream, RecoveryCache)
+	wrong(n.SubscribeBackend != "" && (n.AllowSubscribeForClient || n.AllowSubscribeForAnonymous), "subscribe-backend",
+		"subscribe-backend and allow-subscribe-for-client or -anonymous both say who may subscribe: keep one")
+	wrong(n.PublishBackend != "" && (n.AllowPublishForClient || n.AllowPublishForSubscriber || n.AllowPublishForAnonymous), "publish-backend",
+		"publish-backend and allow-publish-for-client, -subscriber or -anonymous both say who may publish: keep one")
+	wrong(n.PublishRate < 0, "publish-rate", "publish-rate is %d, must be 0 (no limit) or more", n.PublishRate)
+	wrong(n.SubscriptionsPerChannelNode < 0, "subscriptions-per-channel", "subscriptions-per-channel is %d, must be 0 (no limit) or more", n.SubscriptionsPerChannelNode)
+	_, err := regexp.Compile(n.wholeRegex())
+	wrong(err != nil, "channel-regex", "channel-regex: %w", err)
+	return all
+}
+
+const bothHistory = "history-size (%d) and history-ttl (%v) must both be set or both be 0"
+
+func (n *Namespace) wholeRegex() string { return `^(?:` + n.ChannelRegex + `)$` }
+
+// prepare makes what is used of a namespace without problems.
+func (n *Namespace) prepare() {
+	n.regex = nil
+	if n.ChannelRegex != "" {
+		n.regex = regexp.MustCompile(n.wholeRegex())
+	}
 }
 
 // maxHistorySize bounds what one channel may keep.

@@ -12,6 +12,7 @@ import (
 
 	"roost/broker"
 	"roost/conn"
+	"roost/internal/setting"
 	"roost/proto/client"
 )
 
@@ -75,7 +76,7 @@ func (o EventOptions) Problems() (all []error) {
 		{"max-waiting", o.MaxWaiting, 1 << 20, 1 << 40, fmt.Sprint(o.MaxWaiting), "0 (67108864), or 1048576 bytes or more"},
 	} {
 		if v.value != 0 && (v.value < v.low || v.value > v.top) {
-			all = append(all, fmt.Errorf("%s is %s, must be %s", v.name, v.given, v.text))
+			all = append(all, setting.At(fmt.Errorf("%s is %s, must be %s", v.name, v.given, v.text), v.name))
 		}
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"go.yaml.in/yaml/v3"
 
 	"roost/auth"
 	"roost/backend"
@@ -35,8 +36,12 @@ type Config struct {
 	Warnings []string `kong:"-"` // what is probably not meant
 
 	read     bool
-	problems []error // in the file and the environment
-	opened   bool    // the file or the environment said what channels allow
+	problems []error               // in the file and the environment
+	given    map[string]bool       // flags of the command line
+	file     source                // root is nil without a file
+	unread   bool                  // there is a file, and nothing is known of what it says
+	blocks   map[string]*yaml.Node // of the environment, by key
+	opened   bool                  // the file or the environment said what channels allow
 }
 
 // Listen says where the gateway is reached.

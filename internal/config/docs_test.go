@@ -175,7 +175,17 @@ file that only the gateway can read: all users of a machine see the flags of its
 
 ` + "`roost check`" + ` takes the same settings as ` + "`roost serve`" + `, makes everything that serve would make of them but
 the listeners and the data, and tells all that is wrong; its exit code is 1 then, else 0. Unknown names
-in the file are errors.
+in the file are errors. ` + "`serve`" + ` refuses to start with the same words:
+
+    $ bin/roost check --config roost.yaml
+    roost: check: 3 problems:
+      roost.yaml:2: --loops is 999, must be 0 (one for two cores) to 256
+      roost.yaml:7: backends: backend "shop": url has scheme "localhost", must be http, https or nats
+      ROOST_MAX_CHANNELS: --max-channels is 0, must be above 0
+
+Each problem is a line of standard error: the file and the line, or the variable of the environment (with a line
+in ` + "`ROOST_CHANNELS` and `ROOST_BACKENDS`" + `), then what is wrong and what would be right. What comes from a flag, or is
+missing altogether, has no place. A single problem stands behind ` + "`roost: check:`" + ` in the same line.
 
     # roost.yaml
     address: 0.0.0.0:8000

@@ -6,7 +6,9 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,6 +47,12 @@ func (c *Config) BeforeResolve(k *kong.Context) error {
 	flags := map[string]*kong.Flag{}
 	for _, f := range k.Flags() {
 		flags[f.Name] = f
+	}
+	c.given, c.blocks = map[string]bool{}, map[string]*yaml.Node{}
+	for _, p := range k.Path {
+		if p.Flag != nil {
+			c.given[p.Flag.Name] = true
+		}
 	}
 	c.lookAround(flags)
 	path, _ := k.FlagValue(flags["config"]).(string)
@@ -95,7 +103,7 @@ type file struct {
 }
 
 func (f *file) problem(line int, format string, args ...any) {
-	f.problems = append(f.problems, fmt.Errorf("%s:%d: %s", f.path, line, fmt.Sprintf(format, args...)))
+	f.problems = append(f.problems, placed{f.path, line, fmt.Errorf(format, args...)})
 }
 
 // resolve implements kong.ResolverFunc. kong would let it override the environment.
@@ -112,6 +120,7 @@ func (f *file) read(c *Config) {
 	b, err := os.ReadFile(f.path)
 	if err != nil {
 		f.problems = append(f.problems, fmt.Errorf("configuration file: %w", err))
+		c.unread = true
 		return
 	}
 	f.parsed(b, c)
@@ -120,8 +129,10 @@ func (f *file) read(c *Config) {
 func (f *file) parsed(b []byte, c *Config) {
 	root, ok := f.parse(b)
 	if !ok {
+		c.unread = len(f.problems) > 0
 		return
 	}
+	c.file = source{f.path, root}
 	known := slices.Sorted(maps.Keys(f.flags))
 	known = slices.DeleteFunc(known, func(name string) bool {
 		return name == "help" || name == "config" || f.flags[name].Tag.Has("env")
@@ -139,6 +150,7 @@ func (f *file) parsed(b []byte, c *Config) {
 // block reads one block alone, from the environment. JSON is YAML, too.
 func (f *file) block(c *Config, key, text string) {
 	if root, ok := f.parse([]byte(text)); ok {
+		c.blocks[key] = root
 		reflect.ValueOf(c.block(key)).Elem().SetZero() // what the file says of it does not hold
 		f.decode(c, key, root)
 	}
@@ -148,7 +160,7 @@ func (f *file) block(c *Config, key, text string) {
 func (f *file) parse(b []byte) (*yaml.Node, bool) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(b, &doc); err != nil {
-		f.problems = append(f.problems, fmt.Errorf("%s: %w", f.path, err))
+		f.notYAML("it is no YAML: ", err)
 		return nil, false
 	}
 	if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
@@ -160,6 +172,23 @@ func (f *file) parse(b []byte) (*yaml.Node, bool) {
 		return nil, false
 	}
 	return root, true
+}
+
+// yamlPlace is how the parser begins what it says.
+var yamlPlace = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
+
+// notYAML tells what the parser says, with its line in the place of all others.
+func (f *file) notYAML(what string, err error) {
+	texts := []string{err.Error()}
+	var wrong *yaml.TypeError
+	if errors.As(err, &wrong) {
+		texts = wrong.Errors
+	}
+	for _, text := range texts {
+		at := yamlPlace.FindStringSubmatch(text)
+		line, _ := strconv.Atoi(at[1])
+		f.problem(max(line, 1), "%s%s", what, text[len(at[0]):])
+	}
 }
 
 // eachKey calls use for the keys of a mapping that are known, once each.
@@ -222,49 +251,68 @@ func (f *file) decode(c *Config, key string, value *yaml.Node) {
 	c.opened = c.opened || key == channelsKey
 	block := c.block(key)
 	before := len(f.problems)
-	f.inspect(value, reflect.TypeOf(block).Elem())
-	if len(f.problems) > before {
-		return
-	}
-	if err := value.Decode(block); err != nil {
-		var wrong *yaml.TypeError
-		if !errors.As(err, &wrong) {
-			f.problem(value.Line, "%v", err)
-			return
-		}
-		for _, text := range wrong.Errors { // "line 3: cannot ..."
-			text = strings.TrimPrefix(text, "line ")
-			f.problems = append(f.problems, fmt.Errorf("%s:%s", f.path, text))
-		}
+	f.inspect(key, value, reflect.TypeOf(block).Elem())
+	if err := value.Decode(block); err != nil && len(f.problems) == before {
+		f.notYAML("", err)
 	}
 }
 
-// inspect looks for keys that the type does not have, and for durations without unit,
-// which YAML would take for nanoseconds.
-func (f *file) inspect(value *yaml.Node, t reflect.Type) {
+// inspect looks for keys that the type does not have, and for values of another type;
+// YAML would take durations without unit for nanoseconds. name is the value's own.
+func (f *file) inspect(name string, value *yaml.Node, t reflect.Type) {
 	if value.Kind == yaml.AliasNode {
 		value = value.Alias
 	}
+	kind := map[reflect.Kind]yaml.Kind{reflect.Map: yaml.MappingNode, reflect.Struct: yaml.MappingNode, reflect.Slice: yaml.SequenceNode}[t.Kind()]
 	switch {
-	case t == reflect.TypeFor[time.Duration]():
-		if value.Tag == "!!int" && value.Value != "0" || value.Tag == "!!float" {
-			f.problem(value.Line, "%s needs a unit, as in %ss", value.Value, value.Value)
+	case kind == 0 && value.Kind != yaml.ScalarNode:
+		f.problem(value.Line, "%s: must be a plain value", name)
+	case kind == 0:
+		f.scalar(name, value, t)
+	case value.Kind != kind && kind == yaml.SequenceNode:
+		f.problem(value.Line, "%s: must be a list", name)
+	case value.Kind != kind:
+		f.problem(value.Line, "%s: must be names with values", name)
+	case t.Kind() == reflect.Map:
+		var names []string
+		for i := 0; i < len(value.Content); i += 2 {
+			names = append(names, value.Content[i].Value)
 		}
-	case t.Kind() == reflect.Map && value.Kind == yaml.MappingNode:
-		for i := 1; i < len(value.Content); i += 2 {
-			f.inspect(value.Content[i], t.Elem())
-		}
-	case t.Kind() == reflect.Slice && value.Kind == yaml.SequenceNode:
+		f.eachKey(value, names, func(key string, v *yaml.Node) { f.inspect(key, v, t.Elem()) })
+	case t.Kind() == reflect.Slice:
 		for _, item := range value.Content {
-			f.inspect(item, t.Elem())
+			f.inspect(name, item, t.Elem())
 		}
-	case t.Kind() == reflect.Struct && value.Kind == yaml.MappingNode:
+	default:
 		fields := map[string]reflect.Type{}
 		for i := range t.NumField() {
 			if name := t.Field(i).Tag.Get("yaml"); name != "" && name != "-" {
 				fields[name] = t.Field(i).Type
 			}
 		}
-		f.eachKey(value, slices.Sorted(maps.Keys(fields)), func(key string, v *yaml.Node) { f.inspect(v, fields[key]) })
+		f.eachKey(value, slices.Sorted(maps.Keys(fields)), func(key string, v *yaml.Node) { f.inspect(key, v, fields[key]) })
+	}
+}
+
+// scalar tells of a plain value that is not of the type. Nothing is to follow from it, so
+// that it is left out, or mended.
+func (f *file) scalar(name string, value *yaml.Node, t reflect.Type) {
+	is := func(tag string) bool { return value.Tag == tag }
+	leaveOut := func(format string, args ...any) {
+		f.problem(value.Line, format, args...)
+		value.Tag, value.Value = "!!null", ""
+	}
+	switch {
+	case t == reflect.TypeFor[time.Duration]() && (is("!!int") && value.Value != "0" || is("!!float")):
+		f.problem(value.Line, "%s: %s needs a unit, as in %ss", name, value.Value, value.Value)
+		value.Tag, value.Value = "!!str", value.Value+"s"
+	case t == reflect.TypeFor[time.Duration]() && !is("!!int"):
+		if _, err := time.ParseDuration(value.Value); err != nil {
+			leaveOut("%s: %q is no time, must be like 500ms, 10s or 24h", name, value.Value)
+		}
+	case t.Kind() == reflect.Bool && !is("!!bool"):
+		leaveOut("%s: %q must be true or false", name, value.Value)
+	case t.Kind() != reflect.Bool && t.Kind() != reflect.String && !is("!!int"):
+		leaveOut("%s: %q must be a whole number", name, value.Value)
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,12 +9,18 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"roost/admin"
 	"roost/auth"
+	"roost/broker"
+	"roost/conn"
 	"roost/gateway"
+	"roost/internal/setting"
 )
 
 const (
@@ -22,19 +29,41 @@ const (
 	maxChannelName = 255    // see broker.ErrChannel
 	maxReplicas    = 5
 	minBeat        = 100 * time.Millisecond // what the loops' clocks tell apart
+	maxRatedBeat   = time.Minute            // see conn.Options.MessageRate
 )
 
 // Problems returns everything that is wrong with the configuration, each by the name
-// of its flag, without changing anything.
+// of its flag and with its place, in the order of the lines, without changing anything.
 func (c *Config) Problems() []error {
-	all := slices.Concat(c.problems, c.numbers(), c.clients(), c.tls(), c.storage(), c.channels(), c.backends(), c.raw())
-	for _, a := range []struct{ flag, address string }{{"address", c.Address}, {"internal-address", c.InternalAddress}} {
-		if _, err := net.ResolveTCPAddr("tcp", a.address); err != nil {
-			all = append(all, fmt.Errorf("--%s %q: %w", a.flag, a.address, err))
+	if c.unread {
+		return c.problems // all else would only follow from that
+	}
+	all := slices.Concat(c.problems, c.listen(), c.numbers(), c.clients(), c.tls(), c.storage(), c.backends(), c.raw())
+	for _, err := range c.Channels.Problems() {
+		all = append(all, c.place(setting.At(err, channelsKey)))
+	}
+	return inOrder(all)
+}
+
+func (c *Config) listen() (all []error) {
+	seen := map[string]string{}
+	for _, a := range []struct{ flag, address string }{{"address", c.Address}, {"internal-address", c.InternalAddress}, {"tls-address", c.TLSAddress}} {
+		if a.address == "" && a.flag == "tls-address" {
+			continue
 		}
+		at, err := net.ResolveTCPAddr("tcp", a.address)
+		if err != nil {
+			all = append(all, c.wrong(fmt.Errorf("--%s %q: %w; it must be host:port", a.flag, a.address, err), a.flag))
+			continue
+		}
+		if before := seen[at.String()]; before != "" && at.Port != 0 {
+			all = append(all, c.wrong(fmt.Errorf("--%s and --%s are both %s: each needs its own", before, a.flag, at), a.flag, before))
+		}
+		seen[at.String()] = a.flag
 	}
 	if n := len(c.AdminPassword); n > 0 && n < admin.MinPassword {
-		all = append(all, fmt.Errorf("--admin-password has %d bytes, must have at least %d: whoever guesses it may publish and disconnect", n, admin.MinPassword))
+		all = append(all, c.wrong(fmt.Errorf("--admin-password has %d bytes, must have at least %d: whoever guesses it may publish and disconnect",
+			n, admin.MinPassword), "admin-password"))
 	}
 	return all
 }
@@ -68,9 +97,10 @@ func (c *Config) numbers() (all []error) {
 		{"max-emulated", int64(c.MaxEmulated), 0, 1_000_000, "0 (off) to 1000000"},
 		{"tail-bytes", c.TailBytes, 1, any, "above 0 bytes"},
 		{"nats-replicas", int64(c.NATSReplicas), 1, maxReplicas, "1 to 5"},
+		{"max-tls-fallback", int64(c.MaxTLSFallback), 0, any, "0 (none) or more"},
 	} {
 		if b.value < b.low || b.value > b.top {
-			all = append(all, fmt.Errorf("--%s is %d, must be %s", b.flag, b.value, b.text))
+			all = append(all, c.wrong(fmt.Errorf("--%s is %d, must be %s", b.flag, b.value, b.text), b.flag))
 		}
 	}
 	for _, d := range []struct {
@@ -81,11 +111,14 @@ func (c *Config) numbers() (all []error) {
 		{"stale-timeout", c.StaleTimeout, minBeat}, {"expiry-grace", c.ExpiryGrace, minBeat}, {"jwks-ttl", c.JWKSTTL, time.Second}, {"leeway", c.Leeway, 0},
 	} {
 		if d.value < d.least {
-			all = append(all, fmt.Errorf("--%s is %v, must be at least %v", d.flag, d.value, d.least))
+			all = append(all, c.wrong(fmt.Errorf("--%s is %v, must be at least %v", d.flag, d.value, d.least), d.flag))
 		}
 	}
 	if c.PongTimeout >= c.PingInterval {
-		all = append(all, fmt.Errorf("--pong-timeout (%v) must be below --ping-interval (%v)", c.PongTimeout, c.PingInterval))
+		all = append(all, c.wrong(fmt.Errorf("--pong-timeout (%v) must be below --ping-interval (%v)", c.PongTimeout, c.PingInterval), "pong-timeout", "ping-interval"))
+	}
+	if c.MessageRate > 0 && c.PingInterval > maxRatedBeat {
+		all = append(all, c.wrong(fmt.Errorf("--ping-interval is %v, must be at most %v with --message-rate", c.PingInterval, maxRatedBeat), "ping-interval"))
 	}
 	return all
 }
@@ -93,40 +126,63 @@ func (c *Config) numbers() (all []error) {
 // clients tells what is wrong with the keys, or that nobody could connect.
 func (c *Config) clients() (all []error) {
 	options := c.Auth()
-	if !options.Enabled() {
-		if !c.Dev && !c.AllowAnonymous && !c.Insecure && c.Backends.Connect == "" && !c.rawLetsIn() {
-			all = append(all, errors.New("no client could connect: there is no key to verify tokens with. Give --hmac-secret-key "+
-				"(ROOST_HMAC_SECRET_KEY, or hmac-secret-key in the file), --rsa-public-key, --ecdsa-public-key, --ed25519-public-key or --jwks-url; "+
-				"--allow-anonymous to let everyone in; or --dev to try"))
-		}
-		if c.UpgradeAuth {
-			all = append(all, errors.New("--upgrade-auth needs a key to verify tokens with"))
-		}
+	wrong := func(err error, names ...string) { all = append(all, c.wrong(err, names...)) }
+	if !options.Enabled() && !c.Dev && !c.AllowAnonymous && !c.Insecure && c.Backends.Connect == "" && !c.rawLetsIn() {
+		wrong(errors.New("no client could connect: there is no key to verify tokens with. Give --hmac-secret-key " +
+			"(ROOST_HMAC_SECRET_KEY, or hmac-secret-key in the file), --rsa-public-key, --ecdsa-public-key, --ed25519-public-key or --jwks-url; " +
+			"--allow-anonymous to let everyone in; or --dev to try"))
+	}
+	if !options.Enabled() && c.UpgradeAuth {
+		wrong(errors.New("--upgrade-auth needs a key to verify tokens with"), "upgrade-auth")
 	}
 	// Each key by itself, so that all that are unusable are named.
-	for _, o := range []auth.Options{{RSAPublicKey: options.RSAPublicKey}, {ECDSAPublicKey: options.ECDSAPublicKey},
-		{Ed25519PublicKey: options.Ed25519PublicKey}} {
-		if !o.Enabled() {
+	for _, k := range []struct {
+		flag string
+		auth.Options
+	}{
+		{"rsa-public-key", auth.Options{RSAPublicKey: options.RSAPublicKey}},
+		{"ecdsa-public-key", auth.Options{ECDSAPublicKey: options.ECDSAPublicKey}},
+		{"ed25519-public-key", auth.Options{Ed25519PublicKey: options.Ed25519PublicKey}},
+	} {
+		if !k.Enabled() {
 			continue
 		}
-		v, err := auth.New(o)
+		v, err := auth.New(k.Options)
 		if err != nil {
-			all = append(all, err)
+			wrong(fmt.Errorf("--%s: %w", k.flag, err), k.flag)
 			continue
 		}
 		v.Close()
 	}
 	if u, err := url.Parse(c.JWKSURL); c.JWKSURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		all = append(all, fmt.Errorf("--jwks-url %q must be http or https", c.JWKSURL))
+		wrong(fmt.Errorf("--jwks-url %q must be http or https", c.JWKSURL), "jwks-url")
 	}
-	if slices.Contains(c.APIKey, "") {
-		all = append(all, errors.New("--api-key is empty"))
+	for _, n := range []struct{ flag, value string }{{"token-header", c.TokenHeader}, {"token-cookie", c.TokenCookie}, {"token-query", c.TokenQuery}} {
+		switch {
+		case n.value == "":
+		case n.flag != "token-query" && !tokenName.MatchString(n.value):
+			wrong(fmt.Errorf("--%s %q: that is no name of a header or cookie: no spaces, colons or characters beyond ASCII", n.flag, n.value), n.flag)
+		case !c.UpgradeAuth && !c.rawWantsTokens():
+			wrong(fmt.Errorf("--%s needs --upgrade-auth or a raw route: a token of the connect command is a part of it", n.flag), n.flag)
+		}
+	}
+	for i, pattern := range c.AllowedOrigins {
+		if err := conn.CheckOrigin(pattern); err != nil {
+			all = append(all, c.place(setting.At(fmt.Errorf("--allowed-origins: allowed origin %q: %w", pattern, err), "allowed-origins", strconv.Itoa(i))))
+		}
+	}
+	if i := slices.Index(c.APIKey, ""); i >= 0 {
+		all = append(all, c.place(setting.At(errors.New("--api-key is empty"), "api-key", strconv.Itoa(i))))
 	}
 	return all
 }
 
+// tokenName is RFC 9110, section 5.6.2.
+var tokenName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
 func (c *Config) storage() (all []error) {
 	b := c.Broker()
+	wrong := func(err error, names ...string) { all = append(all, c.wrong(err, names...)) }
 	places := 0
 	for _, given := range []bool{c.Data != "", c.Memory, len(c.NATS) > 0} {
 		if given {
@@ -135,18 +191,50 @@ func (c *Config) storage() (all []error) {
 	}
 	switch {
 	case places == 0 && !b.Memory:
-		all = append(all, errors.New("there is no place for data: give --data DIR (ROOST_DATA, or data in the file), --nats URL for a cluster, or --memory to keep nothing"))
+		wrong(errors.New("there is no place for data: give --data DIR (ROOST_DATA, or data in the file), --nats URL for a cluster, or --memory to keep nothing"))
 	case places > 1:
-		all = append(all, errors.New("--data, --memory and --nats exclude each other"))
+		wrong(errors.New("--data, --memory and --nats exclude each other"), "memory", "nats", "data")
 	case c.Data != "":
 		if err := usable(c.Data); err != nil {
-			all = append(all, fmt.Errorf("--data: %w", err))
+			wrong(fmt.Errorf("--data: %w", err), "data")
 		}
 	}
 	if len(c.NATS) == 0 && c.NATSReplicas > 1 {
-		all = append(all, errors.New("--nats-replicas needs --nats"))
+		wrong(errors.New("--nats-replicas needs --nats"), "nats-replicas")
+	}
+	if c.SyncAlways && (b.Memory || len(c.NATS) > 0) {
+		wrong(errors.New("--sync-always needs --data: only the embedded NATS on a disk heeds it"), "sync-always")
+	}
+	for i, server := range c.NATS {
+		if err := natsURL(server); err != nil {
+			all = append(all, c.place(setting.At(fmt.Errorf("--nats: %w", err), "nats", strconv.Itoa(i))))
+		}
+	}
+	if err := broker.CheckPrefix(c.NATSPrefix); err != nil {
+		wrong(fmt.Errorf("--nats-prefix: %w", err), "nats-prefix")
+	}
+	if strings.ContainsFunc(c.NodeID, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		wrong(fmt.Errorf("--node-id %q must have neither spaces nor characters beyond ASCII", c.NodeID), "node-id")
 	}
 	return all
+}
+
+// natsURL tells what is wrong with the address of a server. The text holds no password.
+func natsURL(text string) error {
+	if !strings.Contains(text, "://") {
+		text = "nats://" + text
+	}
+	u, err := url.Parse(strings.TrimSpace(text))
+	switch {
+	case err != nil || u.Hostname() == "":
+		return errors.New("a server must be like nats://10.0.0.1:4222")
+	case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+		return fmt.Errorf("a server must be like nats://%s, or with tls, ws or wss; not %s", u.Host, u.Scheme)
+	}
+	if _, err := net.LookupPort("tcp", cmp.Or(u.Port(), "4222")); err != nil {
+		return fmt.Errorf("a server at %s: the port must be 1 to 65535", u.Host)
+	}
+	return nil
 }
 
 // usable tells whether dir is a folder, or can become one below the nearest that is there.
@@ -167,33 +255,42 @@ func usable(dir string) error {
 
 // backends tells of those that cannot be asked.
 func (c *Config) backends() (all []error) {
+	at := func(err error, path ...string) { all = append(all, c.place(setting.At(err, path...))) }
 	for _, err := range c.Backends.Problems() {
-		all = append(all, fmt.Errorf("backends: %w", err))
+		at(fmt.Errorf("backends: %w", err), backendsKey)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Backends.Backends)) {
-		if e := c.Backends.Backends[name]; e.Subject() != "" && len(c.NATS) == 0 {
-			all = append(all, fmt.Errorf("backends: backend %q: %s needs --nats: nobody else can reach the embedded NATS", name, e.URL))
+		subject := c.Backends.Backends[name].Subject()
+		if subject == "" {
+			continue
+		}
+		if len(c.NATS) == 0 {
+			at(fmt.Errorf("backends: backend %q: nats:%s needs --nats: nobody else can reach the embedded NATS", name, subject), backendsKey, "servers", name, "url")
+		}
+		if broker.Internal(c.NATSPrefix, subject) {
+			at(fmt.Errorf("backends: backend %q: %s is used by gateways or NATS among themselves: choose another subject, such as nats:%s.rpc",
+				name, subject, c.NATSPrefix), backendsKey, "servers", name, "url")
 		}
 	}
 	if c.Backends.Connect != "" && c.UpgradeAuth {
-		all = append(all, errors.New("backends: connect is never asked with --upgrade-auth, which requires a token: keep one"))
+		at(errors.New("backends: connect is never asked with --upgrade-auth, which requires a token: keep one"), backendsKey, "connect")
 	}
 	if c.Backends.Connect != "" && c.AllowAnonymous {
-		all = append(all, errors.New("backends: connect and --allow-anonymous both decide on clients without a token: keep one"))
+		at(errors.New("backends: connect and --allow-anonymous both decide on clients without a token: keep one"), backendsKey, "connect")
 	}
-	check := func(where string, ns gateway.Namespace) {
+	check := func(where string, ns gateway.Namespace, path ...string) {
 		for _, b := range []struct{ key, name string }{{"subscribe-backend", ns.SubscribeBackend}, {"publish-backend", ns.PublishBackend}} {
 			if b.name == "" {
 				continue
 			}
 			if err := c.Backends.Known(b.name); err != nil {
-				all = append(all, fmt.Errorf("%s: %s: %w", where, b.key, err))
+				at(setting.At(fmt.Errorf("%s: %s: %w", where, b.key, err), b.key), path...)
 			}
 		}
 	}
-	check("channels default", c.Channels.Default)
+	check("channels default", c.Channels.Default, channelsKey, "default")
 	for _, name := range slices.Sorted(maps.Keys(c.Channels.Namespaces)) {
-		check(fmt.Sprintf("namespace %q", name), c.Channels.Namespaces[name])
+		check(fmt.Sprintf("namespace %q", name), c.Channels.Namespaces[name], channelsKey, "namespaces", name)
 	}
 	return all
 }
@@ -208,42 +305,33 @@ func (c *Config) rawLetsIn() bool {
 	return false
 }
 
+// rawWantsTokens says whether some raw route has clients with a token.
+func (c *Config) rawWantsTokens() bool {
+	for _, r := range c.Raw {
+		if r.NeedsKeys() {
+			return true
+		}
+	}
+	return false
+}
+
 // raw tells of raw routes that nobody could use.
 func (c *Config) raw() (all []error) {
+	at := func(err error, name, key string) { all = append(all, c.place(setting.At(err, rawKey, name, key))) }
 	for _, p := range c.Raw.Problems() {
-		all = append(all, p)
+		at(p, p.Route, p.Setting)
 	}
 	keys := c.Auth()
 	for _, name := range slices.Sorted(maps.Keys(c.Raw)) {
 		r := c.Raw[name]
 		if err := c.Backends.Known(r.Backend); r.Backend != "" && err != nil {
-			all = append(all, fmt.Errorf("raw route %q: %w", name, err))
+			at(fmt.Errorf("raw route %q: %w", name, err), name, "backend")
 		}
 		if r.NeedsKeys() && !keys.Enabled() {
-			all = append(all, fmt.Errorf("raw route %q: auth: token needs a key to verify tokens with, such as --hmac-secret-key; or set auth: backend, or auth: none", name))
+			at(fmt.Errorf("raw route %q: auth: token needs a key to verify tokens with, such as --hmac-secret-key; or set auth: backend, or auth: none", name), name, "auth")
 		}
 		if r.ContentType != "" && c.Backends.Backends[r.Backend].Subject() != "" {
-			all = append(all, fmt.Errorf("raw route %q: content-type is for backends over HTTP, and %s is on NATS", name, r.Backend))
-		}
-	}
-	return all
-}
-
-// channels tells of each namespace by itself.
-func (c *Config) channels() (all []error) {
-	whole := c.Channels
-	if err := (&gateway.Channels{Default: whole.Default}).Validate(); err != nil {
-		all = append(all, err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(whole.Namespaces)) {
-		one := gateway.Channels{Namespaces: map[string]gateway.Namespace{name: whole.Namespaces[name]}}
-		if err := one.Validate(); err != nil {
-			all = append(all, err)
-		}
-	}
-	if len(all) == 0 {
-		if err := whole.Validate(); err != nil {
-			all = append(all, err)
+			at(fmt.Errorf("raw route %q: content-type is for backends over HTTP, and %s is on NATS", name, r.Backend), name, "content-type")
 		}
 	}
 	return all

@@ -3,11 +3,13 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
+	"net/mail"
 	"net/url"
+	"strconv"
 	"time"
 
 	"roost/internal/certs"
+	"roost/internal/setting"
 )
 
 // Certificates returns where those of TLS come from.
@@ -37,40 +39,37 @@ func (c *Config) Addresses() (plain, secure string) {
 
 // tls tells what keeps TLS from being spoken.
 func (c *Config) tls() (all []error) {
-	problem := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
+	wrong := func(err error, names ...string) { all = append(all, c.wrong(err, names...)) }
 	if len(c.TLSCert) != len(c.TLSKey) {
-		problem("--tls-cert is there %d times and --tls-key %d times: each certificate needs its key, in the same order", len(c.TLSCert), len(c.TLSKey))
+		wrong(fmt.Errorf("--tls-cert is there %d times and --tls-key %d times: each certificate needs its key, in the same order", len(c.TLSCert), len(c.TLSKey)),
+			"tls-cert", "tls-key")
 	}
-	for _, p := range c.Certificates().Pairs {
+	for i, p := range c.Certificates().Pairs {
 		if _, err := p.Load(); err != nil {
-			problem("--tls-cert, --tls-key: %w", err)
+			all = append(all, c.place(setting.At(fmt.Errorf("--tls-cert, --tls-key: %w", err), "tls-cert", strconv.Itoa(i))))
 		}
 	}
 	if len(c.ACMEHosts) > 0 {
 		if err := c.Certificates().ACME.Validate(); err != nil {
-			problem("--acme-hosts, --acme-dir: %w", err)
+			wrong(fmt.Errorf("--acme-hosts, --acme-dir: %w", err), "acme-hosts")
 		} else if err := usable(c.ACMEDir); err != nil {
-			problem("--acme-dir: %w", err)
+			wrong(fmt.Errorf("--acme-dir: %w", err), "acme-dir")
 		}
 		if !c.ACMEAcceptTerms {
-			all = append(all, errors.New("--acme-hosts needs --acme-accept-terms: the authority wants its terms of service accepted"))
+			wrong(errors.New("--acme-hosts needs --acme-accept-terms: the authority wants its terms of service accepted"), "acme-hosts")
 		}
 	} else if c.ACMEDir != "" || c.ACMEEmail != "" || c.ACMEDirectory != "" || c.ACMEAcceptTerms {
-		all = append(all, errors.New("--acme-dir, --acme-email, --acme-directory and --acme-accept-terms mean nothing without --acme-hosts"))
+		wrong(errors.New("--acme-dir, --acme-email, --acme-directory and --acme-accept-terms mean nothing without --acme-hosts"),
+			"acme-dir", "acme-email", "acme-directory", "acme-accept-terms")
 	}
 	if u, err := url.Parse(c.ACMEDirectory); c.ACMEDirectory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
-		problem("--acme-directory %q must be https", c.ACMEDirectory)
+		wrong(fmt.Errorf("--acme-directory %q must be https", c.ACMEDirectory), "acme-directory")
 	}
-	if c.TLSAddress != "" {
-		if _, err := net.ResolveTCPAddr("tcp", c.TLSAddress); err != nil {
-			problem("--tls-address %q: %w", c.TLSAddress, err)
-		}
-		if !c.Secure() {
-			all = append(all, errors.New("--tls-address needs certificates: --tls-cert with --tls-key, or --acme-hosts"))
-		}
+	if _, err := mail.ParseAddress(c.ACMEEmail); c.ACMEEmail != "" && err != nil {
+		wrong(fmt.Errorf("--acme-email %q must be like ops@example.com", c.ACMEEmail), "acme-email")
 	}
-	if c.MaxTLSFallback < 0 {
-		problem("--max-tls-fallback is %d, must be 0 (none) or more", c.MaxTLSFallback)
+	if c.TLSAddress != "" && !c.Secure() {
+		wrong(errors.New("--tls-address needs certificates: --tls-cert with --tls-key, or --acme-hosts"), "tls-address")
 	}
 	return all
 }
