@@ -146,3 +146,42 @@ func (sink) Hold()            {}
 func (sink) Resume()          {}
 func (s sink) Lost(err error) { s.t.Error(err) }
 func (sink) Broken() bool     { return false }
+
+// An idle client of a raw route holds no more than one of the client protocol: nothing beside
+// its session.
+func TestRawIdle(t *testing.T) {
+	n := start(t, func(o *Options) {
+		o.Raw = RawRoutes{"nats": {Backend: "b", Auth: "none", Subject: "app"}, "http": {Backend: "b", Auth: "none"}}
+		o.Handlers.RawMessage = func(_ context.Context, m RawMessage) (RawData, error) { return m.RawData, nil }
+	})
+	back, err := n.broker.Wire(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	if err := back.Subscribe("app.>", func(string, []byte, bool) {}); err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range []string{"nats", "http"} {
+		_, r := n.upgrade("/connection/raw?route=" + route)
+		r.write("hello")
+		if route == "http" {
+			if b, end := r.read(); end != nil || string(b) != "hello" {
+				t.Fatalf("%q, %+v", b, end)
+			}
+		}
+	}
+	proctest.Eventually(t, func() error {
+		seen, extras := 0, 0
+		n.each(func(s *session) {
+			seen++
+			if s.extra != nil {
+				extras++
+			}
+		})
+		if seen != 2 || extras != 0 {
+			return fmt.Errorf("%d clients, of which %d have extra memory", seen, extras)
+		}
+		return nil
+	})
+}

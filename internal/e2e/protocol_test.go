@@ -65,7 +65,7 @@ func TestNativePings(t *testing.T) {
 	for _, answers := range []bool{false, true} {
 		t.Run(fmt.Sprint("answers ", answers), func(t *testing.T) {
 			t.Parallel()
-			r, err := dialQuery(g.address, "?cf_ws_frame_ping_pong=true", true)
+			r, err := dialAt(g.address, "/connection/websocket?cf_ws_frame_ping_pong=true", true)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -26,6 +26,7 @@ type raw struct {
 	conn   net.Conn
 	in     *bufio.Reader
 	binary bool
+	op     ws.Opcode         // of the message read last
 	waits  []*protocol.Reply // read, but not returned yet
 }
 
@@ -46,16 +47,17 @@ var maskingKey = [4]byte{0x12, 0x34, 0x56, 0x78}
 
 // dial opens a WebSocket; header lines come without CRLF.
 func dial(address string, binary bool, header ...string) (*raw, error) {
-	return dialQuery(address, "", binary, header...)
+	return dialAt(address, "/connection/websocket", binary, header...)
 }
 
-func dialQuery(address, query string, binary bool, header ...string) (*raw, error) {
+// dialAt is dial with a path and query.
+func dialAt(address, target string, binary bool, header ...string) (*raw, error) {
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(2 * patience))
-	lines := append([]string{"GET /connection/websocket" + query + " HTTP/1.1", "Host: " + address, "Connection: Upgrade", "Upgrade: websocket",
+	lines := append([]string{"GET " + target + " HTTP/1.1", "Host: " + address, "Connection: Upgrade", "Upgrade: websocket",
 		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}, header...)
 	if binary {
 		lines = append(lines, "Sec-WebSocket-Protocol: centrifuge-protobuf")
@@ -144,6 +146,7 @@ func (r *raw) readFrame() ([]byte, error) {
 		}
 		return nil, &closed{binary.BigEndian.Uint16(payload), string(payload[2:])}
 	case ws.OpText, ws.OpBinary:
+		r.op = ws.Opcode(head[0] & 0x0f)
 		return payload, nil
 	}
 	return r.readFrame() // a ping or pong of the transport
