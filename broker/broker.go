@@ -61,6 +61,8 @@ type Options struct {
 	// Otherwise a power cut may cost the last two minutes; an end of the process costs
 	// nothing.
 	SyncAlways bool
+	// Listen opens the embedded server to services; by default it listens nowhere.
+	Listen Listener
 	// Replicas of each stream in a cluster, 1 by default.
 	Replicas int
 	// Node is this node's id, unique in the cluster; a random one by default.
@@ -151,6 +153,9 @@ func (o *Options) validate() error {
 	if err := CheckPrefix(o.Prefix); err != nil {
 		return err
 	}
+	if err := o.Listen.validate(o); err != nil {
+		return err
+	}
 	if o.Node == "" {
 		o.Node = randomName(10)
 	}
@@ -225,9 +230,7 @@ func (b *Broker) connect(ctx context.Context) error {
 		nats.ReconnectHandler(b.reconnected),
 		nats.ErrorHandler(b.asyncError),
 	}
-	if b.server != nil {
-		opts = append(opts, nats.InProcessServer(b.server.nats))
-	}
+	opts = append(opts, b.server.within()...)
 	for {
 		nc, err := nats.Connect(strings.Join(b.opts.URLs, ","), opts...)
 		if err == nil {

@@ -17,13 +17,15 @@ import (
 // startTimeout bounds the recovery of a large data folder.
 const startTimeout = 5 * time.Minute
 
-// embedded is the NATS server in this process. It listens nowhere.
+// embedded is the NATS server in this process. It listens nowhere without Options.Listen.
 type embedded struct {
 	nats   *server.Server
 	lock   *os.File // held as long as the process uses the folder; nil in memory
 	dir    string
 	temp   bool // dir is to be removed
 	marker marker
+	// password of this process; "" where nobody needs one, as nobody else is there.
+	password string
 	// newEra says that records acknowledged before may be missing.
 	newEra bool
 }
@@ -55,11 +57,17 @@ func startServer(o Options) (e *embedded, err error) {
 		return e, err
 	}
 	log := &serverLog{log: o.Logger}
-	s, err := server.NewServer(&server.Options{
+	so := &server.Options{
 		ServerName: o.Prefix + "-" + o.Node, DontListen: true, NoSigs: true, NoLog: true,
 		JetStream: true, DisableJetStreamBanner: true,
 		StoreDir: filepath.Join(e.dir, "nats"), SyncAlways: o.SyncAlways,
-	})
+	}
+	if o.Listen.Address != "" {
+		if e.password, err = o.Listen.listen(so); err != nil {
+			return e, err
+		}
+	}
+	s, err := server.NewServer(so)
 	if err != nil {
 		return e, fmt.Errorf("broker: embedded NATS: %w", err)
 	}

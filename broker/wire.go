@@ -114,9 +114,7 @@ func (b *Broker) Wire(limit int) (*Wire, error) {
 			}
 		}),
 	}
-	if b.server != nil {
-		opts = append(opts, nats.InProcessServer(b.server.nats))
-	}
+	opts = append(opts, b.server.within()...)
 	var err error
 	if w.nc, err = nats.Connect(strings.Join(b.opts.URLs, ","), opts...); err != nil {
 		return nil, fmt.Errorf("broker: connect to NATS once more: %w", err)

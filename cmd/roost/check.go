@@ -46,6 +46,7 @@ func (c *checkCmd) provision() error {
 	o := c.Gateway()
 	o.Handlers = backends.set.Handlers()
 	o.Broker.URLs, o.Broker.Dir, o.Broker.Memory, o.Broker.Replicas = nil, "", true, 1
+	o.Broker.Listen.Address = ""
 	node, verifier, err := newNode(o, c.Auth(), log)
 	if err != nil {
 		return err

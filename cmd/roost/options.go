@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"roost/auth"
+	"roost/broker"
 	"roost/conn"
 	"roost/emulation"
 	"roost/gateway"
@@ -21,6 +22,9 @@ func room(c *config.Config) int {
 	own := 64
 	if c.Data != "" {
 		own += 192 // a block or two of each stream, and what is being written
+	}
+	if c.NATSListen != "" {
+		own += broker.MaxServices
 	}
 	limit, err := poller.DescriptorLimit()
 	if err != nil || limit > 1<<30 {

@@ -158,6 +158,9 @@ func (p *process) readyLine(page bool) string {
 	if p.tlsAddress != "" {
 		line += " tls_address=" + p.tlsAddress
 	}
+	if at := p.node.Broker().ListenAddr(); at != "" {
+		line += " nats=" + at
+	}
 	if p.madeUpKey != "" {
 		line += " api_key=" + p.madeUpKey
 	}

@@ -5,6 +5,7 @@ package config
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,9 @@ type Storage struct {
 	Data         string   `placeholder:"DIR" help:"Folder for the data of the embedded NATS; one process at a time."`
 	Memory       bool     `help:"Keep everything in memory only. It is gone when the process ends."`
 	NATS         []string `name:"nats" placeholder:"URL" help:"NATS servers with JetStream to use instead of the embedded one. All gateways of a cluster name the same."`
+	NATSListen   string   `name:"nats-listen" placeholder:"ADDRESS" help:"Address where the embedded NATS listens, host:port, so that backends on NATS need no NATS server; off by default. They may answer on their own subjects and nothing else."`
+	NATSUser     string   `name:"nats-user" placeholder:"NAME" help:"User that these backends connect as; needed unless nats-listen is on loopback."`
+	NATSPassword string   `name:"nats-password" placeholder:"PASSWORD" help:"Password of that user, 8 bytes or more."`
 	NATSPrefix   string   `name:"nats-prefix" help:"Prefix of subjects and streams in NATS; gateways with the same one are a cluster." default:"roost"`
 	NATSReplicas int      `name:"nats-replicas" help:"Copies that a NATS cluster keeps of each publication, 1 to 5." default:"1"`
 	SyncAlways   bool     `help:"Have the embedded NATS write to the disk before it confirms: not even a power cut loses a publication, at a tenth of the rate."`
@@ -176,8 +180,24 @@ func (c *Config) Auth() auth.Options {
 func (c *Config) Broker() broker.Options {
 	return broker.Options{
 		URLs: c.NATS, Dir: c.Data, Memory: c.Memory || c.Dev && c.Data == "" && len(c.NATS) == 0,
-		Prefix: c.NATSPrefix, Replicas: c.NATSReplicas, SyncAlways: c.SyncAlways, TailBytes: c.TailBytes, Node: c.NodeID,
+		Prefix: c.NATSPrefix, Replicas: c.NATSReplicas, SyncAlways: c.SyncAlways, TailBytes: c.TailBytes, Node: c.NodeID, Listen: c.natsListener(),
 	}
+}
+
+// natsListener is what the embedded NATS lets backends do.
+func (c *Config) natsListener() broker.Listener {
+	l := broker.Listener{Address: c.NATSListen, User: c.NATSUser, Password: c.NATSPassword}
+	for _, name := range slices.Sorted(maps.Keys(c.Backends.Backends)) {
+		if subject := c.Backends.Backends[name].Subject(); subject != "" {
+			l.Serve = append(l.Serve, subject)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Raw)) {
+		if subject := c.Backends.Backends[c.Raw[name].Backend].Subject(); subject != "" {
+			l.Publish = append(l.Publish, subject+".raw."+name+".out.>")
+		}
+	}
+	return l
 }
 
 // Gateway returns the node's options but for Auth, Logger and Version. --dev opens the

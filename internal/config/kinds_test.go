@@ -76,6 +76,14 @@ var kinds = []struct {
 	{"prefix in NATS", "dev: true\nnats-prefix: A.B\n", 2, `prefix "A.B" is not of a-z, 0-9 and -`},
 	{"node's id", "dev: true\nnode-id: node 1\n", 2, `--node-id "node 1" must have neither spaces`},
 	{"synced memory", "dev: true\nsync-always: true\n", 2, "--sync-always needs --data"},
+	{"embedded NATS beside others", "dev: true\nnats: nats://n\nnats-listen: 127.0.0.1:0\nbackends: {servers: {a: {url: 'nats:a'}}}\n", 3, "--nats-listen and --nats exclude each other"},
+	{"address of the embedded NATS", "dev: true\nbackends: {servers: {a: {url: 'nats:a'}}}\nnats-listen: localhost\n", 3, `--nats-listen "localhost": address localhost: missing port in address`},
+	{"embedded NATS for everyone", "dev: true\nbackends: {servers: {a: {url: 'nats:a'}}}\nnats-listen: :4222\n", 3, "--nats-listen :4222 is no loopback address: give --nats-user and --nats-password"},
+	{"user without a password", "dev: true\nbackends: {servers: {a: {url: 'nats:a'}}}\nnats-listen: :4222\nnats-user: b\n", 4, "--nats-user and --nats-password belong together"},
+	{"short password for NATS", "dev: true\nbackends: {servers: {a: {url: 'nats:a'}}}\nnats-listen: :4222\nnats-user: b\nnats-password: sevenup\n", 5, "--nats-password has 7 bytes, must have at least 8"},
+	{"name of the gateway", "dev: true\nbackends: {servers: {a: {url: 'nats:a'}}}\nnats-listen: :4222\nnats-user: roost\nnats-password: eight bytes\n", 4, "--nats-user roost is the gateway itself"},
+	{"password for no listener", "dev: true\nnats-user: b\nnats-password: eight bytes\n", 2, "are for --nats-listen; those of other servers stand in their URLs"},
+	{"embedded NATS for nobody", "dev: true\nnats-listen: 127.0.0.1:0\n", 2, "--nats-listen is for backends on NATS, and none has a url like nats:shop"},
 
 	// Limits.
 	{"no time at all", "dev: true\nstale-timeout: 0s\n", 2, "--stale-timeout is 0s, must be at least 100ms"},

@@ -38,7 +38,7 @@ func (c *Config) Problems() []error {
 	if c.unread {
 		return c.problems // all else would only follow from that
 	}
-	all := slices.Concat(c.problems, c.listen(), c.numbers(), c.clients(), c.tls(), c.storage(), c.backends(), c.raw())
+	all := slices.Concat(c.problems, c.listen(), c.numbers(), c.clients(), c.tls(), c.storage(), c.natsListen(), c.backends(), c.raw())
 	for _, err := range c.Channels.Problems() {
 		all = append(all, c.place(setting.At(err, channelsKey)))
 	}
@@ -47,9 +47,9 @@ func (c *Config) Problems() []error {
 
 func (c *Config) listen() (all []error) {
 	seen := map[string]string{}
-	for _, a := range []struct{ flag, address string }{{"address", c.Address}, {"internal-address", c.InternalAddress}, {"tls-address", c.TLSAddress}} {
-		if a.address == "" && a.flag == "tls-address" {
-			continue
+	for _, a := range []struct{ flag, address string }{{"address", c.Address}, {"internal-address", c.InternalAddress}, {"tls-address", c.TLSAddress}, {"nats-listen", c.NATSListen}} {
+		if a.address == "" && (a.flag == "tls-address" || a.flag == "nats-listen") {
+			continue // there is none
 		}
 		at, err := net.ResolveTCPAddr("tcp", a.address)
 		if err != nil {
@@ -219,6 +219,36 @@ func (c *Config) storage() (all []error) {
 	return all
 }
 
+// natsListen tells who could not use the embedded NATS, or should not.
+func (c *Config) natsListen() (all []error) {
+	wrong := func(err error, names ...string) { all = append(all, c.wrong(err, names...)) }
+	if c.NATSListen == "" {
+		if c.NATSUser != "" || c.NATSPassword != "" {
+			wrong(errors.New("--nats-user and --nats-password are for --nats-listen; those of other servers stand in their URLs, nats://USER:PASSWORD@HOST"), "nats-user", "nats-password")
+		}
+		return all
+	}
+	if len(c.NATS) > 0 {
+		wrong(errors.New("--nats-listen and --nats exclude each other: with --nats nothing is embedded"), "nats-listen")
+	}
+	if (c.NATSUser == "") != (c.NATSPassword == "") {
+		wrong(errors.New("--nats-user and --nats-password belong together"), "nats-user", "nats-password")
+	}
+	if n := len(c.NATSPassword); n > 0 && n < admin.MinPassword {
+		wrong(fmt.Errorf("--nats-password has %d bytes, must have at least %d", n, admin.MinPassword), "nats-password")
+	}
+	if at, err := net.ResolveTCPAddr("tcp", c.NATSListen); err == nil && !at.IP.IsLoopback() && c.NATSUser == "" && c.NATSPassword == "" {
+		wrong(fmt.Errorf("--nats-listen %s is no loopback address: give --nats-user and --nats-password, or everyone who reaches it answers for your backends", c.NATSListen), "nats-listen")
+	}
+	if c.NATSUser == broker.Inside {
+		wrong(fmt.Errorf("--nats-user %s is the gateway itself: choose another name", c.NATSUser), "nats-user")
+	}
+	if len(c.natsListener().Serve) == 0 {
+		wrong(errors.New("--nats-listen is for backends on NATS, and none has a url like nats:shop"), "nats-listen")
+	}
+	return all
+}
+
 // natsURL tells what is wrong with the address of a server. The text holds no password.
 func natsURL(text string) error {
 	if !strings.Contains(text, "://") {
@@ -264,8 +294,8 @@ func (c *Config) backends() (all []error) {
 		if subject == "" {
 			continue
 		}
-		if len(c.NATS) == 0 {
-			at(fmt.Errorf("backends: backend %q: nats:%s needs --nats: nobody else can reach the embedded NATS", name, subject), backendsKey, "servers", name, "url")
+		if len(c.NATS) == 0 && c.NATSListen == "" {
+			at(fmt.Errorf("backends: backend %q: nats:%s needs --nats, or --nats-listen: nobody else can reach the embedded NATS", name, subject), backendsKey, "servers", name, "url")
 		}
 		if broker.Internal(c.NATSPrefix, subject) {
 			at(fmt.Errorf("backends: backend %q: %s is used by gateways or NATS among themselves: choose another subject, such as nats:%s.rpc",

@@ -21,6 +21,8 @@ import (
 	"roost/internal/testcert"
 )
 
+const natsBackend = "backends: {servers: {a: {url: 'nats:a'}}}\n"
+
 // samples has a value for every flag that is not its default, and what else must be in a
 // file that check accepts it in.
 var samples = map[string]struct{ value, with string }{
@@ -61,6 +63,9 @@ var samples = map[string]struct{ value, with string }{
 	"data":          {"/tmp/roost", ""},
 	"memory":        {"true", ""},
 	"nats":          {"nats://10.0.0.1:4222,10.0.0.2", ""},
+	"nats-listen":   {"127.0.0.1:0", natsBackend},
+	"nats-user":     {"b", "nats-listen: :4222\nnats-password: eight bytes\n" + natsBackend},
+	"nats-password": {"eight bytes", "nats-listen: :4222\nnats-user: b\n" + natsBackend},
 	"nats-prefix":   {"shop", ""},
 	"nats-replicas": {"3", "nats: nats://10.0.0.1\n"},
 	"sync-always":   {"true", "data: /tmp/roost\n"},
@@ -140,7 +145,7 @@ func TestEverySetting(t *testing.T) {
 				base = strings.Replace(base, f.Name+": true\n", "", 1)
 			case f.Name == "dev":
 				base = ""
-			case f.Name == "data", f.Name == "nats", strings.Contains(sample.with, "data:"), strings.Contains(sample.with, "nats:"):
+			case f.Name == "data", f.Name == "nats", strings.Contains(sample.with, "data: "), strings.Contains(sample.with, "nats: "):
 				base = "allow-anonymous: true\n"
 			}
 			base += full.Replace(sample.with)

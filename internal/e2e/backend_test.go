@@ -121,6 +121,57 @@ func settled(c *sdk) func(context.Context, string, []byte) (centrifuge.RPCResult
 	}
 }
 
+// The same example is attached to a single gateway by its embedded NATS, where it can see
+// nothing but its own subjects.
+func TestBackendEmbeddedNATS(t *testing.T) {
+	t.Parallel()
+	path, err := build("backend-nats", "roost/examples/backend-nats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, configuration+"\nbackends: {servers: {shop: {url: 'nats:shop'}}, rpc: [{method: '*', backend: shop}]}\n",
+		"--memory", "--nats-listen", loopback+":0", "--nats-user", "shop", "--nats-password", "not a secret")
+	at := proctest.Fields(g.Out.String())["nats"]
+	c, _ := g.connected(t, false, "ann")
+	wantCode(t, c, "time", 108) // nobody is there yet
+	p, err := proctest.Start(exec.Command(path, "--url", "nats://shop:not%20a%20secret@"+at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	if _, err := await(p); err != nil {
+		t.Fatal(err)
+	}
+	for k := range 50 {
+		want := fmt.Sprintf(`{"k":%d}`, k)
+		if res, err := c.RPC(inTime(t), "echo", []byte(want)); err != nil || string(res.Data) != want {
+			t.Fatalf("%s, %v", res.Data, err)
+		}
+	}
+	if _, err := c.Publish(inTime(t), named(t, ""), []byte(`1`)); err != nil {
+		t.Errorf("the gateway itself: %v", err)
+	}
+	stranger, err := proctest.Start(exec.Command(path, "--url", "nats://"+at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stranger.Kill)
+	if _, err := await(stranger); err == nil || !strings.Contains(err.Error(), "Authorization") {
+		t.Errorf("without a password: %v", err)
+	}
+	thief, err := proctest.Start(exec.Command(path, "--url", "nats://shop:not%20a%20secret@"+at, "--prefix", "roost"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(thief.Kill)
+	eventually(t, func() error {
+		if log := thief.Log.String(); !strings.Contains(strings.ToLower(log), "permissions violation") {
+			return fmt.Errorf("another's subjects are not refused: %s", log)
+		}
+		return nil
+	})
+}
+
 // The example of a backend on NATS answers for all gateways of a cluster, as long as one
 // of its processes is there.
 func TestBackendNATS(t *testing.T) {
