@@ -29,7 +29,10 @@ type Server struct {
 }
 
 // Gateway scenarios need servers that speak the client protocol.
-var Gateway = []string{"clients", "personal", "connect", "channel-fanout"}
+var Gateway = []string{"clients", "personal", "connect", "channel-fanout", "raw"}
+
+// ours are those of them that are about roost alone.
+var ours = []string{"raw"}
 
 // Clients is the path of gateways' client protocol.
 const Clients = "/connection/websocket"
@@ -48,10 +51,21 @@ func (s Server) EchoPath() string {
 // TakesPart says whether the server has a row in the scenario: a roost with another setting is
 // shown only where the setting matters.
 func (s Server) TakesPart(scenario string) bool {
+	if slices.Contains(ours, scenario) && !s.roost {
+		return false
+	}
 	if len(s.scenarios) > 0 {
 		return slices.Contains(s.scenarios, scenario)
 	}
 	return s.gateway || !slices.Contains(Gateway, scenario)
+}
+
+// OnNATS is the server with a NATS server, at HOST:PORT, in place of memory, and a configuration
+// file.
+func (s Server) OnNATS(address, config string) Server {
+	s.arguments = append(slices.DeleteFunc(slices.Clone(s.arguments), func(a string) bool { return a == "--memory" }),
+		"--nats", "nats://"+address, "--config", config)
+	return s
 }
 
 // IsRoost says whether the server is roost, with whatever setting.
