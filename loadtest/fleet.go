@@ -79,6 +79,7 @@ func (a assignment) split(n int) []assignment {
 		} else {
 			p.Rate = a.Rate / float64(n)
 		}
+		p.Bystanders, p.BystanderRate = int(share(int64(a.Bystanders), n, i)), a.BystanderRate/float64(n)
 		p.ConnectRate, p.Churn = a.ConnectRate/float64(n), a.Churn/float64(n)
 		p.ConnectParallel = max(1, int(share(int64(a.ConnectParallel), n, i)))
 		p.IDBase, p.IDStep = a.IDBase+uint32(i)*a.IDStep, a.IDStep*uint32(n)

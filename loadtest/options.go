@@ -33,6 +33,7 @@ const (
 	Join      Scenario = "join"      // connect, subscribe, close, again and again
 	Publish   Scenario = "publish"   // publish through the server's API; all subscribers receive
 	Reconnect Scenario = "reconnect" // the same, while connections are cut and come back
+	RPC       Scenario = "rpc"       // call a method of the server's backend, whose data must come back
 )
 
 // Options says what to do. The struct tags name the command-line flags (kong); keys in scenario files are the
@@ -67,16 +68,24 @@ type Options struct {
 	Churn  float64        `help:"soak: connections replaced per second; 0 = a sixtieth of all. reconnect: sessions cut per second at random, instead of --cut." json:"churn,omitempty"`
 
 	// Of the scenarios that speak the client protocol.
-	Protocol      string        `help:"Encoding: json or protobuf." enum:"json,protobuf" default:"json" group:"Client protocol" json:"protocol,omitempty"`
-	Channels      int           `help:"Channels in total; 0 = every client has its own." default:"1" group:"Client protocol" json:"channels,omitempty"`
-	Subscriptions int           `help:"Channels that each client subscribes to." default:"1" group:"Client protocol" json:"subscriptions,omitempty"`
-	Channel       string        `help:"What names of channels begin with; a number follows." default:"load-" group:"Client protocol" json:"channel,omitempty"`
-	HMACSecret    string        `name:"hmac-secret" help:"Make tokens for user-0, user-1, ... with it; else clients are anonymous." env:"ROOST_HMAC_SECRET" group:"Client protocol" json:"hmac_secret,omitempty"`
-	API           string        `name:"api" help:"publish, reconnect: the server's API, e.g. http://127.0.0.1:8001/api." group:"Client protocol" placeholder:"URL" json:"api,omitempty"`
-	APIKey        string        `name:"api-key" help:"Its key." env:"ROOST_API_KEY" group:"Client protocol" json:"-"`
-	Publishers    int           `help:"Requests to the API at the same time; a channel's follow each other." default:"16" group:"Client protocol" json:"publishers,omitempty"`
-	Cut           float64       `help:"reconnect: share of the clients to be cut at once, in the middle of the publications." default:"1" group:"Client protocol" json:"cut,omitempty"`
-	Away          time.Duration `help:"reconnect: how long those cut stay away." group:"Client protocol" json:"away_ns,omitempty"`
+	Protocol        string  `help:"Encoding: json or protobuf." enum:"json,protobuf" default:"json" group:"Client protocol" json:"protocol,omitempty"`
+	Channels        int     `help:"Channels in total; 0 = every client has its own." default:"1" group:"Client protocol" json:"channels,omitempty"`
+	Subscriptions   int     `help:"Channels that each client subscribes to." default:"1" group:"Client protocol" json:"subscriptions,omitempty"`
+	Channel         string  `help:"What names of channels begin with; a number follows." default:"load-" group:"Client protocol" json:"channel,omitempty"`
+	HMACSecret      string  `name:"hmac-secret" help:"Make tokens for user-0, user-1, ... with it; else clients are anonymous." env:"ROOST_HMAC_SECRET" group:"Client protocol" json:"hmac_secret,omitempty"`
+	API             string  `name:"api" help:"publish, reconnect: the server's API, e.g. http://127.0.0.1:8001/api." group:"Client protocol" placeholder:"URL" json:"api,omitempty"`
+	APIKey          string  `name:"api-key" help:"Its key." env:"ROOST_API_KEY" group:"Client protocol" json:"-"`
+	Publishers      int     `help:"Requests to the API at the same time; a channel's follow each other." default:"16" group:"Client protocol" json:"publishers,omitempty"`
+	Cut             float64 `help:"reconnect: share of the clients to be cut at once, in the middle of the publications." default:"1" group:"Client protocol" json:"cut,omitempty"`
+	Method          string  `help:"rpc: what is called; its answer must be the data that was sent." default:"echo" group:"Client protocol" json:"method,omitempty"`
+	InFlight        int     `help:"rpc: calls that each client may have under way; has, without --rate." default:"1" group:"Client protocol" json:"in_flight,omitempty"`
+	Verify          bool    `help:"rpc: check what is answered." default:"true" negatable:"" group:"Client protocol" json:"verify,omitempty"`
+	AllowErrors     bool    `help:"rpc: answers with an error are counted, and no failure." group:"Client protocol" json:"allow_errors,omitempty"`
+	Bystanders      int     `help:"rpc: how many of the clients call --bystander-method instead and are told apart; all is the measure without the load." group:"Client protocol" json:"bystanders,omitempty"`
+	BystanderMethod string  `help:"rpc: what they call, best of another backend." default:"echo" group:"Client protocol" json:"bystander_method,omitempty"`
+	BystanderRate   float64 `help:"rpc: their calls per second in total, always open loop, one at a time each." default:"100" group:"Client protocol" json:"bystander_rate,omitempty"`
+
+	Away time.Duration `help:"reconnect: how long those cut stay away." group:"Client protocol" json:"away_ns,omitempty"`
 }
 
 // Limits of what one run may ask for.
@@ -85,6 +94,7 @@ const (
 	maxSize        = 16 << 20
 	maxProcesses   = 1024
 	maxThreads     = 64
+	maxInFlight    = 1024
 	maxSources     = 60_000 // 127.0.0.1 to 127.0.236.56
 )
 
@@ -94,7 +104,7 @@ func (o *Options) validate() error {
 		bad  bool
 		text string
 	}
-	paced := o.Scenario == Echo || o.Scenario == Soak || o.Scenario == Fanout || o.publishes()
+	paced := o.Scenario == Echo || o.Scenario == Soak || o.Scenario == Fanout || o.Scenario == RPC || o.publishes()
 	for _, r := range []rule{
 		{o.Connections < 1 || o.Connections > maxConnections, fmt.Sprintf("--connections %d: must be 1 to %d", o.Connections, maxConnections)},
 		{o.Size < headerSize || o.Size > maxSize, fmt.Sprintf("--size %d: must be %d to %d bytes (%d hold connection, sequence and time)", o.Size, headerSize, maxSize, headerSize)},
@@ -155,6 +165,11 @@ func (o *Options) validateProtocol() error {
 		{o.publishes() && o.Size < publicationSize, fmt.Sprintf("--size %d: a publication takes at least %d bytes", o.Size, publicationSize)},
 		{o.publishes() && o.API == "", "--api is missing: give the server's API, e.g. http://127.0.0.1:8001/api"},
 		{o.publishes() && (o.Publishers < 1 || o.Publishers > maxPublishers), fmt.Sprintf("--publishers %d: must be 1 to %d", o.Publishers, maxPublishers)},
+		{o.Scenario == RPC && o.Size < publicationSize, fmt.Sprintf("--size %d: the data of a call takes at least %d bytes", o.Size, publicationSize)},
+		{o.Scenario == RPC && (o.InFlight < 1 || o.InFlight > maxInFlight), fmt.Sprintf("--in-flight %d: must be 1 to %d", o.InFlight, maxInFlight)},
+		{o.Scenario == RPC && (o.Bystanders < 0 || o.Bystanders > o.Connections), fmt.Sprintf("--bystanders %d: must be 0 to --connections %d", o.Bystanders, o.Connections)},
+		{o.Scenario == RPC && o.BystanderRate <= 0, "--bystander-rate must be positive"},
+		{o.Scenario == RPC && (o.Method == "" || o.BystanderMethod == ""), "--method and --bystander-method must not be empty"},
 		{o.Scenario == Reconnect && o.Rate <= 0, "reconnect is paced: give --rate, publications per second in total"},
 		{o.Cut < 0 || o.Cut > 1, "--cut is a share: 0 to 1"},
 		{o.Away < 0, "--away must not be negative"},

@@ -34,6 +34,7 @@ type clients struct {
 	back     []uint32  // sessions that come back with the next connections
 	epochs   []string  // by subscription.epoch
 	epoch    map[string]uint32
+	answered func(*client, *protocol.Reply) // takes replies to calls; nil where none are made
 
 	total  int64 // publications that count for behind
 	behind int64 // subscriptions that lack some of them
@@ -139,6 +140,8 @@ func (x *clients) message(c *client, p []byte) {
 
 func (x *clients) reply(c *client, r *protocol.Reply) {
 	switch {
+	case x.answered != nil && r.Id > 1:
+		x.answered(c, r)
 	case r.Error != nil:
 		what := "subscribe"
 		if r.Id == 1 {

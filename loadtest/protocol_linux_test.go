@@ -184,6 +184,10 @@ func (g *gateway) answer(m *subscriber, cmd *protocol.Command) *protocol.Reply {
 		m.send(codec.Ping[m.enc]) // a client that does not know it yet must not answer
 		return r
 	}
+	if cmd.Rpc != nil {
+		called(cmd, r)
+		return r
+	}
 	s := cmd.Subscribe
 	ch := g.channel(strings.Clone(s.Channel))
 	ch.members[m] = true

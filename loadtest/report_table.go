@@ -39,8 +39,18 @@ func (r *Result) rows() []row {
 			add("back after", "p50 %.2f ms, p99 %.2f ms, all %.2f ms", v.Back.P50, v.Back.P99, v.Back.Max)
 		}
 	}
-	if l := r.Latency; l != nil {
-		add("latency", "p50 %d µs, p90 %d, p99 %d, p99.9 %d, max %d, mean %.0f", l.P50, l.P90, l.P99, l.P999, l.Max, l.Mean)
+	latency := func(name string, l *Latency) {
+		if l != nil {
+			add(name, "p50 %d µs, p90 %d, p99 %d, p99.9 %d, max %d, mean %.0f", l.P50, l.P90, l.P99, l.P999, l.Max, l.Mean)
+		}
+	}
+	latency("latency", r.Latency)
+	if v := r.Calls; v != nil {
+		latency("latency of bystanders", v.Bystanders)
+		add("results", "%d, %.0f per second", v.Results, v.PerSecond)
+		for _, e := range v.Errors {
+			add("answered with error", "%d × %s", e.Count, e.Text)
+		}
 	}
 	r.serverRows(add)
 	add("generator CPU", "%.2f s in %d process(es)", r.Client.CPU, r.Client.Processes)

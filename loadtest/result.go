@@ -26,6 +26,7 @@ type Result struct {
 	Connections Connections    `json:"connections"`
 	Messages    Messages       `json:"messages"`
 	Recovery    *Recovery      `json:"recovery,omitempty"` // reconnect
+	Calls       *Calls         `json:"calls,omitempty"`    // rpc
 	Latency     *Latency       `json:"latency_us,omitempty"`
 	Server      *Server        `json:"server,omitempty"`
 	Client      Client         `json:"client"`
@@ -90,6 +91,23 @@ func recoveryOf(s *stats) *Recovery {
 		Cuts: s.Cuts, Closed: s.Closed, Recovered: s.Recovered, Unrecovered: s.Unrecovered, Told: s.Told,
 		Gaps: s.Gaps, Doubled: s.Doubled, Disordered: s.Disordered, Back: connectOf(s.Back),
 	}
+}
+
+// Calls is what became of rpc commands. Messages counts all answers, those of bystanders and with an error too;
+// Latency is of results only, and not of bystanders.
+type Calls struct {
+	Results    int64        `json:"results"`
+	PerSecond  float64      `json:"results_per_second"` // over Elapsed
+	Errors     []ErrorCount `json:"errors"`             // by code and message
+	Bystanders *Latency     `json:"bystander_latency_us,omitempty"`
+}
+
+func callsOf(s *stats, elapsed float64) *Calls {
+	c := &Calls{Results: s.Latency.TotalCount(), Errors: errorCounts(s.Codes), Bystanders: latencyOf(s.Beside)}
+	if elapsed > 0 {
+		c.PerSecond = float64(c.Results) / elapsed
+	}
+	return c
 }
 
 // Latency is from the intended send to the arrival, in µs; for a storm from the connect to the 101.
@@ -160,7 +178,8 @@ type ErrorCount struct {
 func (r *Result) OK() bool {
 	return !r.Interrupted && len(r.Errors) == 0 && r.Connections.Opened > 0 && r.Connections.Failed == 0 &&
 		r.Connections.Lost == 0 && r.Messages.Wrong == 0 && r.Messages.Lost == 0 &&
-		(r.Recovery == nil || r.Recovery.Gaps == 0)
+		(r.Recovery == nil || r.Recovery.Gaps == 0) &&
+		(r.Calls == nil || r.Config.AllowErrors || len(r.Calls.Errors) == 0)
 }
 
 func latencyOf(h hist) *Latency {

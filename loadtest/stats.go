@@ -82,17 +82,20 @@ type stats struct {
 	Disordered  int64 `json:"disordered,omitempty"`  // publications
 	Gaps        int64 `json:"gaps,omitempty"`        // jumps of the offset between publications
 
+	Codes map[string]int64 `json:"codes,omitempty"` // of rpc: answers with an error, by code and message
+
 	RSS int64 `json:"rss,omitempty"` // gauge: memory of the generator, bytes
 	CPU int64 `json:"cpu,omitempty"` // of the generator, ns
 
 	Latency hist             `json:"latency"` // µs, messages
 	Connect hist             `json:"connect"` // µs, from connect to 101, or to the last subscribe reply
+	Beside  hist             `json:"beside"`  // µs, answers to bystanders
 	Back    hist             `json:"back"`    // µs, from a cut until the session is open again
 	Errors  map[string]int64 `json:"errors,omitempty"`
 }
 
 func newStats() *stats {
-	return &stats{Latency: newHist(), Connect: newHist(), Back: newHist(), Errors: map[string]int64{}}
+	return &stats{Latency: newHist(), Connect: newHist(), Back: newHist(), Beside: newHist(), Errors: map[string]int64{}}
 }
 
 // add merges d into s.
@@ -118,9 +121,23 @@ func (s *stats) add(d *stats) {
 	if d.Back.Histogram != nil {
 		s.Back.Merge(d.Back.Histogram)
 	}
+	if d.Beside.Histogram != nil {
+		s.Beside.Merge(d.Beside.Histogram)
+	}
+	for text, n := range d.Codes {
+		s.code(text, n)
+	}
 	for text, n := range d.Errors {
 		s.fail(text, n)
 	}
+}
+
+// code counts answers with an error. There are as many texts as the server has codes.
+func (s *stats) code(text string, n int64) {
+	if s.Codes == nil {
+		s.Codes = map[string]int64{}
+	}
+	s.Codes[text] += n
 }
 
 // fail counts an error text, and those beyond errorTexts together.

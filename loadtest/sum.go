@@ -28,6 +28,10 @@ func (r *run) sum() {
 	if r.o.Scenario == Reconnect {
 		res.Recovery = recoveryOf(s)
 	}
+	if r.o.Scenario == RPC {
+		res.Calls = callsOf(s, res.Elapsed)
+		done = res.Calls.Results + s.Beside.TotalCount()
+	}
 	if res.Elapsed > 0 {
 		res.Messages.PerSecond = float64(done) / res.Elapsed
 	}
@@ -60,7 +64,7 @@ func (r *run) sumServer(done int64) {
 	}
 	each := float64(cpu) / 1000 / float64(done)
 	switch r.o.Scenario {
-	case Echo, Soak:
+	case Echo, Soak, RPC:
 		server.PerMessage = &each
 	case Fanout, Publish, Reconnect:
 		server.PerDelivery = &each

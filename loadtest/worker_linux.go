@@ -189,6 +189,8 @@ func newPlay(w *worker) play {
 	switch w.Scenario {
 	case Clients, Publish, Reconnect:
 		return newClients(w, w.Connections)
+	case RPC:
+		return newRPCs(w)
 	case Join:
 		return newJoins(w)
 	case Fanout:
@@ -382,5 +384,6 @@ func (w *worker) emit(kind string, n int64, text string) {
 	s.Latency, w.stats.Latency = s.Latency.handOver()
 	s.Connect, w.stats.Connect = s.Connect.handOver()
 	s.Back, w.stats.Back = s.Back.handOver()
+	s.Beside, w.stats.Beside = s.Beside.handOver()
 	emit(w.events, w.ended, event{Kind: kind, N: n, Stats: s, Text: text})
 }

@@ -48,6 +48,8 @@ type cli struct {
 	Publish   scenario `cmd:"" help:"Publish through the server's API; every subscriber must receive everything in order."`
 	Reconnect scenario `cmd:"" help:"The same, while clients are cut, come back and recover what they missed."`
 
+	RPC scenario `cmd:"" help:"Call a method of the server's backend; its data must come back. Bystanders tell what others notice of that."`
+
 	Run struct {
 		File   string `arg:"" type:"existingfile" help:"YAML list of steps: scenario, and flags under their names."`
 		URL    string `help:"For all steps, instead of their own." placeholder:"URL"`
@@ -112,7 +114,7 @@ type job struct {
 func plan(c *cli, command string, args []string) ([]job, output, error) {
 	if command != "run" {
 		s := map[string]*scenario{"idle": &c.Idle, "echo": &c.Echo, "fanout": &c.Fanout, "storm": &c.Storm, "soak": &c.Soak,
-			"clients": &c.Clients, "join": &c.Join, "publish": &c.Publish, "reconnect": &c.Reconnect}[command]
+			"clients": &c.Clients, "join": &c.Join, "publish": &c.Publish, "reconnect": &c.Reconnect, "rpc": &c.RPC}[command]
 		s.Scenario = loadtest.Scenario(command)
 		return []job{{s.Options, "roost-load " + strings.Join(withoutSecrets(args), " ")}}, s.output, nil
 	}
