@@ -29,8 +29,10 @@ type loadReport struct {
 		PerSecond *float64 `json:"per_second"`
 	} `json:"messages"`
 	Latency struct {
+		P50 *float64 `json:"p50"`
 		P99 *float64 `json:"p99"`
 	} `json:"latency_us"`
+	Calls  callReport `json:"calls"`
 	Server struct {
 		BytesPerConnection *float64 `json:"rss_bytes_per_connection"`
 		PerMessage         *float64 `json:"cpu_us_per_message"`
@@ -39,6 +41,15 @@ type loadReport struct {
 		PerClient          *float64 `json:"cpu_us_per_client"`
 		Threads            *float64 `json:"threads"`
 	} `json:"server"`
+}
+
+// callReport is what became of calls to a backend.
+type callReport struct {
+	Results int `json:"results"`
+	Errors  []struct {
+		Text  string `json:"text"`
+		Count int    `json:"count"`
+	} `json:"errors"`
 }
 
 func (r *loadReport) connectP99() *float64 {

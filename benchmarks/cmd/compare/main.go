@@ -56,7 +56,7 @@ func parse(arguments []string) (o options, err error) {
 	var servers, scenarios string
 	var floorThreads int
 	flags.StringVar(&servers, "servers", "", "comma-separated names of servers; all by default, the floor always")
-	flags.StringVar(&scenarios, "scenarios", "idle,echo,fanout,upgrade", "comma-separated scenarios: idle, echo, fanout, upgrade, stall; of gateways: clients, personal, connect, channel-fanout, raw")
+	flags.StringVar(&scenarios, "scenarios", "idle,echo,fanout,upgrade", "comma-separated scenarios: idle, echo, fanout, upgrade, stall; of gateways: clients, personal, connect, channel-fanout, raw, rpc, stalled")
 	flags.IntVar(&o.repetitions, "repetitions", 0, "runs of each server in each scenario (default 3, with --quick 1)")
 	flags.BoolVar(&o.quick, "quick", false, "small and short: shows that everything works, measures nothing")
 	flags.StringVar(&o.roostBinary, "roost-bin", "", "a built roost; by default it is built from ../cmd/roost")

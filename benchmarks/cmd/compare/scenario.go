@@ -63,13 +63,13 @@ func (s scenario) parameters() string {
 func chooseScenarios(names []string, quick bool) ([]scenario, error) {
 	makers := map[string]func(quick bool) scenario{
 		"idle": idle, "echo": echo, "fanout": fanout, "upgrade": upgrade, "stall": stall,
-		"clients": clients, "personal": personal, "connect": connect, "channel-fanout": channelFanout, "raw": raw,
+		"clients": clients, "personal": personal, "connect": connect, "channel-fanout": channelFanout, "raw": raw, "rpc": rpc, "stalled": stalled,
 	}
 	var chosen []scenario
 	for _, name := range names {
 		maker := makers[name]
 		if maker == nil {
-			return nil, fmt.Errorf("no scenario %q: there are idle, echo, fanout, upgrade, stall, clients, personal, connect, channel-fanout and raw", name)
+			return nil, fmt.Errorf("no scenario %q: there are idle, echo, fanout, upgrade, stall, clients, personal, connect, channel-fanout, raw, rpc and stalled", name)
 		}
 		chosen = append(chosen, maker(quick))
 	}

@@ -29,10 +29,10 @@ type Server struct {
 }
 
 // Gateway scenarios need servers that speak the client protocol.
-var Gateway = []string{"clients", "personal", "connect", "channel-fanout", "raw"}
+var Gateway = []string{"clients", "personal", "connect", "channel-fanout", "raw", "rpc", "stalled"}
 
 // ours are those of them that are about roost alone.
-var ours = []string{"raw"}
+var ours = []string{"raw", "rpc", "stalled"}
 
 // Clients is the path of gateways' client protocol.
 const Clients = "/connection/websocket"
@@ -65,6 +65,12 @@ func (s Server) TakesPart(scenario string) bool {
 func (s Server) OnNATS(address, config string) Server {
 	s.arguments = append(slices.DeleteFunc(slices.Clone(s.arguments), func(a string) bool { return a == "--memory" }),
 		"--nats", "nats://"+address, "--config", config)
+	return s
+}
+
+// With is the server with more arguments.
+func (s Server) With(arguments ...string) Server {
+	s.arguments = append(slices.Clone(s.arguments), arguments...)
 	return s
 }
 

@@ -25,6 +25,7 @@ type Process struct {
 	Address string // HOST:PORT
 	API     string // URL of a gateway's server API; empty for others
 	APIKey  string
+	NATS    string // HOST:PORT of a gateway's NATS; empty where it does not listen
 	PID     int
 
 	command *exec.Cmd
@@ -52,13 +53,14 @@ func Start(server Server, binaries string) (*Process, error) {
 	}
 	p.PID = command.Process.Pid
 	ready := make(chan string, 1)
-	internal := ""
+	internal, nats := "", ""
 	go func() {
 		defer close(p.ended)
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
 			if address, ok := parseReady(lines.Text(), "address="); ok {
 				internal, _ = parseReady(lines.Text(), "internal=")
+				nats, _ = parseReady(lines.Text(), "nats=")
 				ready <- address
 				break
 			}
@@ -68,6 +70,7 @@ func Start(server Server, binaries string) (*Process, error) {
 	}()
 	select {
 	case p.Address = <-ready:
+		p.NATS = nats
 		if internal != "" {
 			p.API, p.APIKey = "http://"+internal+"/api", apiKey
 		}
