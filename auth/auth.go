@@ -61,6 +61,7 @@ type InvalidError struct {
 	Detail string
 }
 
+// Error implements error.
 func (e *InvalidError) Error() string { return "auth: invalid token: " + e.Detail }
 
 // Verifier verifies tokens. Any goroutine.

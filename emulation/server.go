@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"roost/conn"
 	"roost/gateway"
 	"roost/internal/tally"
 )
@@ -63,7 +64,7 @@ type Options struct {
 type Server struct {
 	opts  Options
 	http  *http.Server
-	inbox *inbox
+	inbox *conn.Listener
 	dial  func(remote netip.AddrPort) (*net.UnixConn, error) // set by Start
 
 	connections atomic.Int64
@@ -73,7 +74,7 @@ type Server struct {
 
 // New makes a server. Start must be called before the first request comes.
 func New(o Options) *Server {
-	s := &Server{opts: o, inbox: newInbox()}
+	s := &Server{opts: o, inbox: conn.NewListener()}
 	mux := http.NewServeMux()
 	mux.HandleFunc(PathSSE, s.shared(http.MethodGet, s.sse))
 	mux.HandleFunc(PathHTTPStream, s.shared(http.MethodPost, s.httpStream))
@@ -114,7 +115,7 @@ func (s *Server) Hand(nc net.Conn) {
 		_ = nc.Close()
 		return
 	}
-	if !s.inbox.put(nc) {
+	if !s.inbox.Offer(nc) {
 		s.connections.Add(-1)
 		_ = nc.Close()
 	}

@@ -35,6 +35,7 @@ type Node struct {
 	hub     *hub.Hub
 	broker  *broker.Broker
 	server  *conn.Server
+	owned   *conn.Server // the same if the node made it, see Listen
 	route   *conn.Route
 	raw     []*rawRoute
 	wire    *broker.Wire // of the raw routes, nil without those
@@ -115,8 +116,8 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// New makes a node and connects it to its broker. Give its Route to a conn.Server and
-// that to Start.
+// New makes a node and connects it to its broker. Then either Listen, or give its Route and
+// RawRoutes to a conn.Server and that to Start.
 func New(opts Options) (*Node, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -183,17 +184,23 @@ func (n *Node) Drain() {
 	n.each(func(s *session) { n.disconnect(s, client.DisconnectShutdown) })
 }
 
-// Shutdown ends the node after its server has been shut down. It waits for what the
-// application is to be told to be stored: until ctx ends, and at least a second.
+// Shutdown ends the node after its server, which it drains and shuts down itself if Listen made
+// it. It waits for what the application is to be told to be stored: until ctx ends, and at least
+// a second. Later calls do nothing. The error is that of ctx if some clients had to be cut, or of
+// the broker.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.closing.Store(true)
 	var err error
 	n.end.Do(func() {
+		if n.owned != nil {
+			n.Drain()
+			err = n.owned.Shutdown(ctx)
+		}
 		n.endRaw(ctx)
 		n.closeNotices(ctx)
 		n.kill()
 		close(n.ended)
-		err = n.broker.Close()
+		err = errors.Join(err, n.broker.Close())
 	})
 	return err
 }

@@ -84,6 +84,7 @@ type RawProblem struct {
 	Err            error
 }
 
+// Error implements error.
 func (p *RawProblem) Error() string {
 	if p.Setting == "" {
 		return fmt.Sprintf("raw route %q: %v", p.Route, p.Err)
@@ -91,6 +92,7 @@ func (p *RawProblem) Error() string {
 	return fmt.Sprintf("raw route %q: %s: %v", p.Route, p.Setting, p.Err)
 }
 
+// Unwrap returns what is wrong without where.
 func (p *RawProblem) Unwrap() error { return p.Err }
 
 // Problems returns all that is wrong with the routes by themselves.

@@ -56,11 +56,12 @@ type Owner interface{ HubClient() *Client }
 // Reserved is the answer of Reserve.
 type Reserved uint8
 
+// Answers.
 const (
-	ReservedNow Reserved = iota
-	ReservedBefore
-	ReservedNot  // has as many as it may
-	ReservedGone // the client has ended
+	ReservedNow    Reserved = iota
+	ReservedBefore          // it is subscribed, or about to be
+	ReservedNot             // has as many as it may
+	ReservedGone            // the client has ended
 )
 
 // Reserve notes that a subscription to ch is under way. Any goroutine.

@@ -17,6 +17,7 @@ type Error struct {
 	Temporary bool // the client may try again
 }
 
+// Error implements error.
 func (e *Error) Error() string { return fmt.Sprintf("%d: %s", e.Code, e.Message) }
 
 // Proto returns e as it travels.
@@ -67,6 +68,7 @@ type Disconnect struct {
 	Reason string
 }
 
+// Error implements error.
 func (d *Disconnect) Error() string { return fmt.Sprintf("disconnect %d: %s", d.Code, d.Reason) }
 
 // Reconnect tells whether clients come back after d.

@@ -15,10 +15,11 @@ import (
 // DeltaMode says how a publication's data travels.
 type DeltaMode uint8
 
+// Modes.
 const (
-	DeltaNone  DeltaMode = iota
-	DeltaFull            // the whole data; deltas were agreed, so JSON has it as a string
-	DeltaPatch           // a patch to the data before, or the whole where none pays
+	DeltaNone  DeltaMode = iota // as it is
+	DeltaFull                   // the whole data; deltas were agreed, so JSON has it as a string
+	DeltaPatch                  // a patch to the data before, or the whole where none pays
 	deltaModes
 )
 
