@@ -107,3 +107,30 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The short way through an answer finds what the decoder does, or leaves it to that.
+func FuzzOnly(f *testing.F) {
+	for _, seed := range []string{`{"data":1}`, `{"data": {"a":1} } `, `{"data":1,"data":2}`, `{"data":null}`, `{"data":}`, `{"data":1}}`, `{"data":"}"}`, `{"Data":1}`, `{"data":1,"b":{}}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		value, ok := only(raw, "data")
+		if !ok {
+			return
+		}
+		var r map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &r); err != nil || len(r) != 1 || string(r["data"]) != string(value) {
+			t.Errorf("%q: %q, the decoder says %q, %v", raw, value, r, err)
+		}
+	})
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	raw := []byte(`{"result":{"data":"` + strings.Repeat("x", 128) + `"}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := parse(raw, func(result []byte) error { _, err := resultData(result, "json"); return err }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

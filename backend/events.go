@@ -62,6 +62,9 @@ func resultData(result []byte, encoding string) ([]byte, error) {
 		Data json.RawMessage `json:"data"`
 		B64  *string         `json:"b64data"`
 	}
+	if data, ok := only(result, "data"); ok {
+		return data, nil
+	}
 	if err := json.Unmarshal(result, &r); err != nil {
 		return nil, err
 	}
