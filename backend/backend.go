@@ -116,8 +116,11 @@ func (s *Set) Handlers() (h gateway.Handlers) {
 	if s.opts.Connect != "" {
 		h.Connect = s.connect
 	}
+	if s.opts.Refresh != "" {
+		h.Refresh = s.refresh
+	}
 	if len(s.endpoints) > 0 {
-		h.Subscribe, h.Publish, h.ByNamespace = s.subscribe, s.publish, true
+		h.Subscribe, h.Publish, h.SubRefresh, h.ByNamespace = s.subscribe, s.publish, s.subRefresh, true
 		h.RawAuthorize, h.RawConnect, h.RawMessage, h.RawDisconnect = s.rawAuthorize, s.rawConnect, s.rawMessage, s.rawDisconnect
 	}
 	return h

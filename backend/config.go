@@ -27,6 +27,10 @@ type Config struct {
 	// Connect is the name of the backend that decides on clients without a token; none
 	// does not ask. Who decides on subscriptions and publications, namespaces say.
 	Connect string `yaml:"connect" json:"connect"`
+	// Refresh is the name of the backend that is asked about connections that expire, before
+	// they do; none leaves it to clients to come with a fresh token. Who is asked about
+	// subscriptions, namespaces say.
+	Refresh string `yaml:"refresh" json:"refresh"`
 	// Message is the name of the backend that takes send commands; none refuses them.
 	Message string `yaml:"message" json:"message"`
 	// Disconnect and Unsubscribe are the names of the backends that are told of clients
@@ -128,7 +132,7 @@ func (c Config) Problems() (all []error) {
 		at("backend", c.Known(r.Backend))
 	}
 	for _, e := range []struct{ event, backend string }{
-		{"connect", c.Connect}, {"message", c.Message}, {"disconnect", c.Disconnect}, {"unsubscribe", c.Unsubscribe},
+		{"connect", c.Connect}, {"refresh", c.Refresh}, {"message", c.Message}, {"disconnect", c.Disconnect}, {"unsubscribe", c.Unsubscribe},
 	} {
 		if e.backend == "" {
 			continue

@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"roost/gateway"
 	"roost/proto/client"
@@ -24,10 +27,7 @@ func TestDecisions(t *testing.T) {
 	}))
 	defer srv.Close()
 	c := one(Endpoint{URL: srv.URL})
-	c.Connect = "b"
-	for name := range c.Backends {
-		c.Connect = name
-	}
+	c.Connect, c.Refresh = "b", "b"
 	s := set(t, Options{Config: c})
 	h, ctx := s.Handlers(), context.Background()
 	for _, k := range []struct{ event, result, request, want string }{
@@ -41,6 +41,13 @@ func TestDecisions(t *testing.T) {
 		{"publish", `{"result":{"data":{"n":1},"skip_history":true,"tags":{"k":"v"}}}`, `"data":9,"channel":"c"`, `{"n":1} true map[k:v]`},
 		{"publish", `{"result":[]}`, "", "error"},
 		{"publish", `{"error":{"code":103}}`, "", "103: permission denied"},
+		{"refresh", `{"result":{"expire_at":7,"info":{"a":1},"meta":{"m":2}}}`, `"user":"ann","meta":{"tenant":7}}`, `false 7 {"a":1} {"m":2}`},
+		{"refresh", `{"result":{"expired":true,"meta":null}}`, "", "true 0  "},
+		{"refresh", `{"result":{"expired":1}}`, "", "error"},
+		{"refresh", `{"disconnect":{"code":4500,"reason":"out"}}`, "", "disconnect 4500: out"},
+		{"refresh", ` `, "", "error"},
+		{"sub_refresh", `{"result":{"expire_at":8,"b64info":"AP8="}}`, `"channel":"c"}`, "false 8 \x00\xff"},
+		{"sub_refresh", `{"result":{"info":1,"b64info":"AP8="}}`, "", "error"},
 	} {
 		result = k.result
 		got, err := "", error(nil)
@@ -59,6 +66,14 @@ func TestDecisions(t *testing.T) {
 			var r gateway.PublishReply
 			r, err = h.Publish(ctx, gateway.PublishEvent{Peer: peer, Backend: c.Connect, Channel: "c", Data: []byte("9")})
 			got = fmt.Sprint(string(r.Data), " ", r.SkipHistory, " ", r.Tags)
+		case "refresh":
+			var r gateway.RefreshReply
+			r, err = h.Refresh(ctx, gateway.RefreshEvent{Peer: peer})
+			got = fmt.Sprint(r.Expired, " ", r.ExpireAt, " ", string(r.Info), " ", string(r.Meta))
+		case "sub_refresh":
+			var r gateway.SubRefreshReply
+			r, err = h.SubRefresh(ctx, gateway.SubRefreshEvent{Peer: peer, Backend: c.Connect, Channel: "c"})
+			got = fmt.Sprint(r.Expired, " ", r.ExpireAt, " ", string(r.Info))
 		}
 		if err == client.ErrInternal {
 			got = "error"
@@ -69,4 +84,47 @@ func TestDecisions(t *testing.T) {
 			t.Errorf("%s: %s, want %s; asked %s", k.result, got, k.want, body)
 		}
 	}
+}
+
+// However much is asked aside, clients' commands find half of the backend free.
+func TestAside(t *testing.T) {
+	const concurrency = 4
+	release := make(chan struct{})
+	var asked atomic.Int64
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(b), `"event":"refresh"`) {
+			asked.Add(1)
+			<-release
+		}
+		says(`{"result":{}}`)(w, r)
+	})
+	c := one(Endpoint{URL: url, Concurrency: concurrency, Timeout: time.Minute})
+	c.Refresh = "b"
+	s := set(t, Options{Config: c})
+	h := s.Handlers()
+	var all sync.WaitGroup
+	for range 10 * concurrency {
+		all.Go(func() {
+			if _, err := h.Refresh(t.Context(), gateway.RefreshEvent{Peer: peer}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for asked.Load() < concurrency/2 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := s.rpcOf(t.Context(), "x", ""); err != nil {
+		t.Error(err)
+	}
+	if st := s.Stats()[0]; st.InFlight != concurrency/2 || st.Waiting != 0 {
+		t.Errorf("%+v", st)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.Refresh(gone, gateway.RefreshEvent{Peer: peer}); err != client.ErrTooManyRequests {
+		t.Error(err)
+	}
+	close(release)
+	all.Wait()
 }

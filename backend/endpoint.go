@@ -28,6 +28,7 @@ type endpoint struct {
 	name  string
 	asker asker
 	slots chan struct{} // holds an element for each call under way
+	aside chan struct{} // and those of callAside have one in here, too
 
 	// Used by all calls.
 	waiting atomic.Int64
@@ -36,7 +37,7 @@ type endpoint struct {
 }
 
 func newEndpoint(name string, e Endpoint, ask Asker) *endpoint {
-	n := &endpoint{Endpoint: e, name: name, slots: make(chan struct{}, e.Concurrency)}
+	n := &endpoint{Endpoint: e, name: name, slots: make(chan struct{}, e.Concurrency), aside: make(chan struct{}, max(1, e.Concurrency/2))}
 	if subject := e.Subject(); subject != "" {
 		n.asker = &natsAsker{asker: ask, prefix: subject, limit: e.MaxAnswer}
 	} else {

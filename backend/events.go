@@ -25,11 +25,13 @@ const (
 	eventRawConnect
 	eventRawMessage
 	eventRawDisconnect
+	eventRefresh
+	eventSubRefresh
 	events // how many there are
 )
 
 var eventNames = [events]string{"rpc", "message", "disconnect", "unsubscribe", "connect", "subscribe", "publish",
-	"raw_authorize", "raw_connect", "raw_message", "raw_disconnect"}
+	"raw_authorize", "raw_connect", "raw_message", "raw_disconnect", "refresh", "sub_refresh"}
 
 func (e event) String() string { return eventNames[e] }
 

@@ -84,10 +84,50 @@ func checkExample(t *testing.T, cmd *exec.Cmd) {
 		}
 		return nil
 	})
+	checkDecisions(t, to)
 	to.Headers = nil
 	stranger := set(t, Options{Config: one(to)})
 	if _, err := stranger.rpcOf(t.Context(), "time", ``); err != client.ErrInternal {
 		t.Error(err)
 	}
 	counted(t, stranger, map[string]uint64{"rpc/status": 1})
+}
+
+// checkDecisions asks an example for all that it decides on.
+func checkDecisions(t *testing.T, to Endpoint) {
+	c := one(to)
+	c.Connect, c.Refresh = "b", "b"
+	s := set(t, Options{Config: c})
+	h, ctx := s.Handlers(), t.Context()
+	now := time.Now().Unix()
+	if r, err := h.Connect(ctx, gateway.ConnectEvent{Peer: peer, Data: []byte(`{"name":"ann"}`)}); err != nil || r.User != "ann" || r.ExpireAt < now {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := h.Connect(ctx, gateway.ConnectEvent{Peer: peer}); err != client.ErrPermissionDenied {
+		t.Errorf("somebody without a name: %v", err)
+	}
+	for channel, want := range map[string]error{"room:1": nil, "room:private-ann": nil, "room:private-bob": client.ErrPermissionDenied} {
+		if r, err := h.Subscribe(ctx, gateway.SubscribeEvent{Peer: peer, Backend: "b", Channel: channel}); err != want || err == nil && r.ExpireAt < now {
+			t.Errorf("subscribe to %s: %+v, %v", channel, r, err)
+		}
+		r, err := h.Publish(ctx, gateway.PublishEvent{Peer: peer, Backend: "b", Channel: channel, Data: []byte(`"hi"`)})
+		if err != want || err == nil && string(r.Data) != `{"from":"ann","text":"hi"}` {
+			t.Errorf("publish to %s: %s, %v", channel, r.Data, err)
+		}
+	}
+	for _, out := range []bool{false, true} {
+		if out {
+			if _, err := s.rpcOf(ctx, "signout", ""); err != nil {
+				t.Error(err)
+			}
+		}
+		r, err := h.Refresh(ctx, gateway.RefreshEvent{Peer: peer})
+		if err != nil || r.Expired != out || (r.ExpireAt >= now) == out {
+			t.Errorf("%+v, %v", r, err)
+		}
+		sub, err := h.SubRefresh(ctx, gateway.SubRefreshEvent{Peer: peer, Backend: "b", Channel: "room:1"})
+		if err != nil || sub.Expired != out || (sub.ExpireAt >= now) == out {
+			t.Errorf("%+v, %v", sub, err)
+		}
+	}
 }

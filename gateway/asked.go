@@ -16,18 +16,19 @@ import (
 	"roost/proto/client"
 )
 
-// unusable is an answer of a handler that cannot be followed.
-func unusable(event, format string, args ...any) error {
+// unusable is an answer of a handler that cannot be followed; it is counted.
+func (n *Node) unusable(event, format string, args ...any) error {
+	n.counts.unusable.Add(event)
 	return fmt.Errorf("the answer to %s cannot be used: %s", event, fmt.Sprintf(format, args...))
 }
 
 // checkAnswer tells what is wrong with what handlers may say of any client.
-func checkAnswer(s *session, event string, data []byte, expireAt int64) error {
+func (n *Node) checkAnswer(s *session, event string, data []byte, expireAt int64) error {
 	switch {
 	case !s.is(markProtobuf) && len(data) > 0 && !json.Valid(data):
-		return unusable(event, "data is not JSON, which is all that this client understands")
+		return n.unusable(event, "data is not JSON, which is all that this client understands")
 	case expireAt != 0 && (expireAt <= time.Now().Unix() || expireAt > 1<<32-1):
-		return unusable(event, "expire_at %d is not in the future, in Unix seconds", expireAt)
+		return n.unusable(event, "expire_at %d is not in the future, in Unix seconds", expireAt)
 	}
 	return nil
 }
@@ -60,14 +61,14 @@ func (n *Node) askConnect(out *replies, cmd *protocol.Command) error {
 	return n.pend(out, "connect", id, "", func(ctx context.Context, out *replies) error {
 		a, err := n.opts.Handlers.Connect(ctx, e)
 		if err == nil {
-			err = checkAnswer(s, "connect", a.Data, a.ExpireAt)
+			err = n.checkAnswer(s, "connect", a.Data, a.ExpireAt)
 		}
 		if err != nil {
 			return err
 		}
 		for _, ch := range slices.AppendSeq(slices.Clone(a.Channels), maps.Keys(a.Subs)) {
 			if _, err := n.namespace(ch); err != nil {
-				return unusable("connect", "channel %q: %v", ch, err)
+				return n.unusable("connect", "channel %q: %v", ch, err)
 			}
 		}
 		c := auth.Connect{User: a.User, ExpireAt: a.ExpireAt, Info: a.Info, Meta: a.Meta, Channels: a.Channels, Subs: a.Subs}
@@ -91,7 +92,7 @@ func (n *Node) askSubscribe(out *replies, cmd *protocol.Command, j *joining) err
 			return client.ErrPermissionDenied // unsubscribed by the server, or gone
 		}
 		if err == nil {
-			err = checkAnswer(s, "subscribe", a.Data, a.ExpireAt)
+			err = n.checkAnswer(s, "subscribe", a.Data, a.ExpireAt)
 		}
 		if err != nil {
 			return err

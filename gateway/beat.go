@@ -73,7 +73,8 @@ func (n *Node) ping(s *session) {
 
 const longAway = 24 * time.Hour
 
-// expiry ends what has expired and not been refreshed; it returns when something may
+// expiry ends what has expired and not been refreshed, and has handlers asked about the
+// rest in time; it returns when something may
 // expire next.
 func (n *Node) expiry(s *session) (next time.Duration) {
 	now := time.Now()
@@ -85,28 +86,46 @@ func (n *Node) expiry(s *session) (next time.Duration) {
 		}
 		return d
 	}
-	if at := s.expireAt.Load(); at > 0 && left(int64(at)) <= 0 {
+	if at := s.expireAt.Load(); at > 0 && !n.refreshed(s) && left(int64(at)) <= 0 {
 		n.disconnect(s, client.DisconnectExpired)
 		return next
 	}
 	s.Mu.Lock()
 	var over []string
+	var ask []question
 	if s.extra != nil {
+		now := n.tenths()
+		if due(&s.extra.askAt, now, &next) {
+			ask = append(ask, question{s: s})
+		}
 		for ch, x := range s.extra.channels {
-			if x.expireAt > 0 && left(x.expireAt) <= 0 {
+			switch {
+			case due(&x.askAt, now, &next):
+				ask = append(ask, question{s, ch, x})
+			case !x.asks && x.expireAt > 0 && left(x.expireAt) <= 0:
 				over = append(over, ch.Name())
 			}
 		}
 	}
 	s.Mu.Unlock()
+	for _, q := range ask {
+		n.enqueue(q)
+	}
 	for _, name := range over {
-		if _, flags, live := s.Subscription(name); live && flags&hub.ServerSide != 0 {
+		if n.byServer(s, name) {
 			n.disconnect(s, client.DisconnectSubExpired)
 			return next
 		}
 		go n.unsubscribe(s, name, &client.UnsubscribeExpired)
 	}
 	return next
+}
+
+// byServer tells whether the server subscribed the client, which then cannot come back to
+// the channel but by connecting again.
+func (n *Node) byServer(s *session, name string) bool {
+	_, flags, live := s.Subscription(name)
+	return live && flags&hub.ServerSide != 0
 }
 
 // unsubscribePush tells a client that the server ended a subscription: by name, as SDKs

@@ -103,9 +103,9 @@ func (n *Node) answer(s *session, id uint32, data []byte, err error) {
 		return
 	case err != nil:
 	case !s.is(markProtobuf) && len(data) > 0 && !json.Valid(data):
-		err = errors.New("the answer to an rpc is not JSON, which is all that this client understands")
+		err = n.unusable("rpc", "data is not JSON, which is all that this client understands")
 	case len(data) > n.opts.QueueLimit:
-		err = errors.New("the answer to an rpc is larger than queue-limit")
+		err = n.unusable("rpc", "it has %d bytes, more than queue-limit", len(data))
 	}
 	if err != nil {
 		out.add(&protocol.Reply{Id: id, Error: n.reason(err).Proto()})

@@ -129,7 +129,7 @@ func (n *Node) connect(ctx context.Context, out *replies, cmd *protocol.Command)
 		return n.tokenError(err)
 	}
 	res := new(protocol.ConnectResult)
-	res.Expires, res.Ttl = ttl(c.ExpireAt)
+	res.Expires, res.Ttl = n.ttl(c.ExpireAt)
 	return n.enter(ctx, out, cmd.Id, c, r.Subs, res)
 }
 
@@ -146,7 +146,7 @@ func (n *Node) enter(ctx context.Context, out *replies, id uint32, c auth.Connec
 		return &client.DisconnectConnectionLimit
 	}
 	s.User = c.User
-	s.expireAt.Store(uint32(c.ExpireAt))
+	n.expires(s, c.ExpireAt)
 	s.setToken(c)
 	joins, err := n.serverSide(ctx, s, c, subs)
 	if err != nil {
@@ -246,7 +246,7 @@ func (n *Node) refreshCommand(ctx context.Context, s *session, token string) (*p
 	n.prolong(s, c.ExpireAt)
 	s.setToken(c)
 	res := &protocol.RefreshResult{Client: n.ids.id(s.Conn.Handle()), Version: n.opts.Version}
-	res.Expires, res.Ttl = ttl(c.ExpireAt)
+	res.Expires, res.Ttl = n.ttl(c.ExpireAt)
 	return res, nil
 }
 
@@ -259,8 +259,17 @@ func ttl(at int64) (expires bool, seconds uint32) {
 	return true, uint32(max(1, at-time.Now().Unix()))
 }
 
+// ttl is what a client hears of its connection, which it need not refresh where a handler
+// is asked.
+func (n *Node) ttl(at int64) (expires bool, seconds uint32) {
+	if n.opts.Handlers.Refresh != nil {
+		return false, 0
+	}
+	return ttl(at)
+}
+
 // prolong sets when the connection expires, in Unix seconds; 0 is never. Any goroutine.
 func (n *Node) prolong(s *session, at int64) {
-	s.expireAt.Store(uint32(at))
+	n.expires(s, at)
 	n.wake(s)
 }

@@ -34,8 +34,18 @@ type Handlers struct {
 	// or a subscribe command end with the connection, those for a publish do not.
 	Subscribe func(context.Context, SubscribeEvent) (SubscribeReply, error)
 	Publish   func(context.Context, PublishEvent) (PublishReply, error)
-	// ByNamespace says that Subscribe and Publish are only asked for channels whose
-	// namespace names a SubscribeBackend or PublishBackend; otherwise for all channels.
+	// Refresh and SubRefresh are asked whether a client, or a subscription, that was let in
+	// for a time may go on: when eight to nine tenths of the time are over, about each that
+	// expires, by a token or not. It is theirs alone then to end it, and clients are not told
+	// to refresh a token. After an error, which does the client no harm, they are asked again
+	// within a minute; a *client.Disconnect ends the connection. At most 64 calls of Refresh
+	// and 64 for each SubRefreshBackend are under way, apart from Options.MaxCalls; others
+	// wait. Clients of raw routes end without being asked about.
+	Refresh    func(context.Context, RefreshEvent) (RefreshReply, error)
+	SubRefresh func(context.Context, SubRefreshEvent) (SubRefreshReply, error)
+	// ByNamespace says that Subscribe, Publish and SubRefresh are only asked for channels
+	// whose namespace names a SubscribeBackend, PublishBackend or SubRefreshBackend;
+	// otherwise for all channels.
 	ByNamespace bool
 
 	// Disconnect is told of each client that was connected and has gone, Unsubscribe of
@@ -141,13 +151,39 @@ type PublishReply struct {
 	Tags        map[string]string
 }
 
+// RefreshEvent is a client that was let in for a time, which is nearly over.
+type RefreshEvent struct{ Peer }
+
+// RefreshReply says whether the client stays.
+type RefreshReply struct {
+	Expired  bool   // it ends now, with client.DisconnectExpired
+	ExpireAt int64  // Unix seconds, 0 never; asked again before
+	Info     []byte // JSON shown to others, or bytes; nil keeps what there is
+	Meta     json.RawMessage
+}
+
+// SubRefreshEvent is a subscription that was allowed for a time, which is nearly over.
+type SubRefreshEvent struct {
+	Peer
+	Backend string // of the namespace
+	Channel string
+}
+
+// SubRefreshReply says whether the subscription stays.
+type SubRefreshReply struct {
+	Expired  bool   // it ends now, with client.UnsubscribeExpired
+	ExpireAt int64  // Unix seconds, 0 never; asked again before
+	Info     []byte // for others; nil keeps what there is
+}
+
 // pend tells whether commands may have to wait for calls.
 func (h *Handlers) pend() bool { return h.Connect != nil || h.Subscribe != nil || h.Publish != nil }
 
 // answer tells whose backend nobody speaks for.
 func (h *Handlers) answer(c *Channels) error {
 	unasked := func(ns *Namespace) bool {
-		return ns.SubscribeBackend != "" && h.Subscribe == nil || ns.PublishBackend != "" && h.Publish == nil
+		return ns.SubscribeBackend != "" && h.Subscribe == nil || ns.PublishBackend != "" && h.Publish == nil ||
+			ns.SubRefreshBackend != "" && h.SubRefresh == nil
 	}
 	for name, ns := range c.named {
 		if unasked(ns) {
@@ -166,4 +202,8 @@ func (h *Handlers) asksSubscribe(ns *Namespace) bool {
 
 func (h *Handlers) asksPublish(ns *Namespace) bool {
 	return h.Publish != nil && (!h.ByNamespace || ns.PublishBackend != "")
+}
+
+func (h *Handlers) asksSubRefresh(ns *Namespace) bool {
+	return h.SubRefresh != nil && (!h.ByNamespace || ns.SubRefreshBackend != "")
 }

@@ -70,6 +70,8 @@ type Namespace struct {
 	// without a token, and on publications, instead of the allow options for these.
 	SubscribeBackend string `yaml:"subscribe-backend" json:"subscribe_backend"`
 	PublishBackend   string `yaml:"publish-backend" json:"publish_backend"`
+	// SubRefreshBackend is asked about subscriptions that expire, before they do.
+	SubRefreshBackend string `yaml:"sub-refresh-backend" json:"sub_refresh_backend"`
 
 	regex *regexp.Regexp
 }

@@ -57,7 +57,8 @@ type Node struct {
 	end     sync.Once
 	closing atomic.Bool
 
-	sessions sessions
+	sessions  sessions
+	refreshes refreshes
 }
 
 func (o *Options) validate() error {
@@ -95,6 +96,8 @@ func (o *Options) validate() error {
 	o.QueueLimit = cmp.Or(o.QueueLimit, 1<<20)
 	o.RecoveryLimit = cmp.Or(o.RecoveryLimit, 300)
 	o.MaxCalls = cmp.Or(o.MaxCalls, 1024)
+	o.refreshLimits.again = cmp.Or(o.refreshLimits.again, refreshAgain)
+	o.refreshLimits.waiting = cmp.Or(o.refreshLimits.waiting, refreshWaiting)
 	for _, l := range []struct {
 		name string
 		v    int64
@@ -125,6 +128,7 @@ func New(opts Options) (*Node, error) {
 	n := &Node{opts: opts, started: time.Now(), calls: make(chan struct{}, opts.MaxCalls), ended: make(chan struct{})}
 	n.life, n.kill = context.WithCancel(context.Background())
 	n.ids = newIDs()
+	n.refreshes = newRefreshes(&opts.Channels)
 	for enc := range n.pings {
 		n.pings[enc] = ws.NewPrepared(client.Encoding(enc).Opcode(), client.Ping[enc])
 	}

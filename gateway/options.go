@@ -60,5 +60,6 @@ type Options struct {
 	// Events bounds what waits for Handlers.Disconnect and Handlers.Unsubscribe.
 	Events EventOptions
 
+	refreshLimits
 	Logger *slog.Logger
 }

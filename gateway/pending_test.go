@@ -110,6 +110,9 @@ func TestUnusableAnswers(t *testing.T) {
 	r := n.dial("")
 	r.write(`{"id":1,"connect":{"data":"out"}}`)
 	r.ends(4500)
+	if got := n.Stats().Unusable; got["connect"] != 2 || len(got) != 1 {
+		t.Errorf("%v", got)
+	}
 }
 
 // What a handler lets in for a time ends then, and comes back to be asked about again. The

@@ -282,7 +282,7 @@ func (n *Node) localRefresh(r *RefreshRequest) int {
 			s.change(func(e *extra) { e.info = r.Info })
 		}
 		p := new(protocol.Refresh)
-		p.Expires, p.Ttl = ttl(r.ExpireAt)
+		p.Expires, p.Ttl = n.ttl(r.ExpireAt)
 		n.push(s, &protocol.Push{Refresh: p})
 	}
 	return len(all)

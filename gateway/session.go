@@ -60,7 +60,8 @@ type extra struct {
 	info     []byte             // of the connection, shown to others
 	token    string             // jti of the connection's token
 	meta     []byte             // of the connection's token, for handlers
-	calls    int                // of handlers, under way
+	calls    int32              // of handlers, under way
+	askAt    uint32             // when Handlers.Refresh is to be asked, in tenths of seconds of the node; 0 is not, or asked now
 	pending  []*pending         // those of them that commands wait for
 	waiting  *pending           // the one the turn is parked for
 	gone     *client.Disconnect // what the gateway ended the connection with, if Handlers.Disconnect is to hear
@@ -80,6 +81,8 @@ type channelExtra struct {
 	info     []byte
 	expireAt int64 // Unix seconds, 0 = never
 	filter   *client.Filter
+	askAt    uint32 // of Handlers.SubRefresh, as in extra
+	asks     bool   // that alone ends the subscription
 }
 
 func sessionOf(cl *hub.Client) *session { return (*session)(unsafe.Pointer(cl)) }
@@ -138,7 +141,7 @@ func (s *session) change(f func(*extra)) {
 func (s *session) tidy() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && e.gone == nil && len(e.channels) == 0 && e.raw == nil {
+	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && e.askAt == 0 && e.gone == nil && len(e.channels) == 0 && e.raw == nil {
 		s.extra = nil
 	}
 }

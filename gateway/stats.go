@@ -29,9 +29,12 @@ type Stats struct {
 	Disconnects   map[uint32]uint64     // by the server, by code
 	Closes        map[uint32]uint64     // all, by the code of the close
 	Tokens        map[string]uint64     // refused, by why
+	Unusable      map[string]uint64     // answers of handlers that could not be followed, by event
 	Events        map[string]EventStats // by event, of those that have a handler
 	Broker        broker.Stats
 	Raw           RawStats
+
+	Refreshes map[string]RefreshStats // by event: refresh, sub_refresh
 
 	Emulated map[string]int64 // of Clients, those of each transport but WebSocket
 }
@@ -41,7 +44,7 @@ type counts struct {
 	publications, received, pushes, pings, gaps atomic.Uint64
 	commands                                    tally.Of[string]
 	errors, disconnects, closes                 tally.Of[uint32]
-	tokens                                      tally.Of[string]
+	tokens, unusable                            tally.Of[string]
 }
 
 // Stats returns the node's figures. Any goroutine.
@@ -56,6 +59,6 @@ func (n *Node) Stats() Stats {
 		Connects: uint64(c.connects.Load()), Publications: c.publications.Load(), Received: c.received.Load(),
 		Deliveries: n.hub.Deliveries.Load(), Pushes: c.pushes.Load(), Pings: c.pings.Load(), Gaps: c.gaps.Load(),
 		Commands: c.commands.All(), Errors: c.errors.All(), Disconnects: c.disconnects.All(), Closes: c.closes.All(),
-		Tokens: c.tokens.All(), Broker: n.broker.Stats(), Raw: n.rawStats(), Emulated: n.sessions.byTransport(),
+		Tokens: c.tokens.All(), Unusable: c.unusable.All(), Broker: n.broker.Stats(), Raw: n.rawStats(), Emulated: n.sessions.byTransport(), Refreshes: n.refreshes.stats(),
 	}
 }

@@ -24,7 +24,7 @@ type joining struct {
 	info     []byte // shown to others
 	data     []byte // for the client
 	expireAt int64  // Unix seconds, 0 = never
-	asked    bool   // a handler decided, so there is no token to refresh
+	asked    bool   // a handler decides for how long, so there is no token to refresh
 	filter   *client.Filter
 
 	// What the client asked for.
@@ -195,7 +195,11 @@ func (n *Node) prepare(ctx context.Context, s *session, j *joining) error {
 		return client.ErrLimitExceeded
 	}
 	if j.info != nil || j.expireAt > 0 || j.filter != nil {
-		s.changeChannel(ch, func(x *channelExtra) { x.info, x.expireAt, x.filter = j.info, j.expireAt, j.filter })
+		s.changeChannel(ch, func(x *channelExtra) {
+			x.info, x.filter = j.info, j.filter
+			x.expires(n, j.ns, j.expireAt)
+			j.asked = j.asked || x.asks
+		})
 	}
 	if _, _, known := ch.Position(); j.flags&hub.Positioned == 0 || known && !j.recover {
 		return nil
@@ -408,14 +412,17 @@ func (n *Node) subRefreshCommand(ctx context.Context, s *session, r *protocol.Su
 	if err != nil {
 		return nil, err
 	}
+	ns, _ := n.opts.Channels.of(r.Channel)
 	s.changeChannel(ch, func(x *channelExtra) {
-		x.expireAt = t.ExpireAt
+		x.expires(n, ns, t.ExpireAt)
 		if t.Info != nil {
 			x.info = t.Info
 		}
 	})
 	n.wake(s)
 	res := &protocol.SubRefreshResult{}
-	res.Expires, res.Ttl = ttl(t.ExpireAt)
+	if !n.opts.Handlers.asksSubRefresh(ns) {
+		res.Expires, res.Ttl = ttl(t.ExpireAt)
+	}
 	return res, nil
 }

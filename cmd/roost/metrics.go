@@ -107,6 +107,10 @@ var (
 	descBackendWaiting   = desc("backend_calls_waiting", "Calls that wait for their turn now.", "backend")
 	metricBackendSeconds = describe("backend_call_seconds", "How long calls of backends took, by how they ended (histogram).", "backend", "event", "outcome")
 
+	descUnusable         = desc("answers_unusable_total", "Answers of backends that are as they should be, but that the gateway could not follow, by event; the log says why.", "event")
+	descRefreshes        = desc("refreshes_total", "Questions to a handler whether a client (refresh) or a subscription (sub_refresh) that expires may go on, by what came of it: kept, ended; failed (no usable answer) and full (too many wait), which come again; gone (it ended meanwhile).", "event", "outcome")
+	descRefreshesWaiting = desc("refreshes_waiting", "Such questions that wait for their turn now.", "event")
+
 	descEventsQueued    = desc("events_queued_total", "Events for backends (disconnect, unsubscribe) that this node stored.", "event")
 	descEventsDelivered = desc("events_delivered_total", "Events that backends took from this node.", "event")
 	descEventsRetried   = desc("events_retried_total", "Times an event was not taken and comes again.", "event")
@@ -225,7 +229,14 @@ func (s samples) node(st gateway.Stats) {
 	s.byCode(descDisconnects, st.Disconnects)
 	s.byCode(descCloses, st.Closes)
 	s.byLabel(descTokens, st.Tokens)
+	s.byLabel(descUnusable, st.Unusable)
 	s.raw(st.Raw)
+	for event, r := range st.Refreshes {
+		s.gauge(descRefreshesWaiting, int64(r.Waiting), event)
+		for outcome, n := range r.Outcomes {
+			s.count(descRefreshes, n, event, outcome)
+		}
+	}
 	for event, q := range st.Events {
 		s.events(event, q)
 	}

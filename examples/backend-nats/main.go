@@ -1,5 +1,6 @@
-// Command backend-nats is an example of a backend that answers clients' rpc commands as
-// NATS requests. Start several of them: each request goes to one.
+// Command backend-nats is an example of a backend that answers as NATS requests what
+// clients ask: rpc, and whether they may connect, subscribe and publish, and for how long.
+// Start several of them: each request goes to one.
 //
 //	go run ./examples/backend-nats --url nats://127.0.0.1:4222
 //
@@ -8,6 +9,11 @@
 //	backends:
 //	  servers: {shop: {url: "nats:shop"}}
 //	  rpc: [{method: "*", backend: shop}]
+//	  connect: shop
+//	  refresh: shop
+//	channels:
+//	  namespaces:
+//	    room: {subscribe-backend: shop, publish-backend: shop, sub-refresh-backend: shop}
 package main
 
 import (
@@ -25,9 +31,11 @@ import (
 
 // request is what the gateway asks, as far as this backend looks at it.
 type request struct {
-	Method string          `json:"method"`
-	User   string          `json:"user"` // as the client's token says; empty for nobody
-	Data   json.RawMessage `json:"data"`
+	Event   string          `json:"event"`
+	Method  string          `json:"method"`
+	Channel string          `json:"channel"`
+	User    string          `json:"user"` // as the client's token or connect said; empty for nobody
+	Data    json.RawMessage `json:"data"`
 }
 
 // answer holds exactly one of the three.
@@ -38,7 +46,10 @@ type answer struct {
 }
 
 type result struct {
-	Data any `json:"data,omitempty"`
+	Data     any    `json:"data,omitempty"`
+	User     string `json:"user,omitempty"`      // of connect
+	ExpireAt int64  `json:"expire_at,omitempty"` // of connect, subscribe, refresh and sub_refresh; Unix seconds
+	Expired  bool   `json:"expired,omitempty"`   // of refresh and sub_refresh
 }
 
 type failure struct {
@@ -51,7 +62,37 @@ type disconnect struct {
 	Reason string `json:"reason"`
 }
 
-func handle(r request) answer {
+var denied = answer{Error: &failure{Code: 103, Message: "permission denied"}}
+
+// backend decides on clients. It keeps nothing, so that any of several can answer: who is
+// called a guest may stay once.
+type backend struct{ stay time.Duration }
+
+func (b backend) handle(r request) answer {
+	until := time.Now().Add(b.stay).Unix()
+	owner, private := strings.CutPrefix(r.Channel, "room:private-")
+	switch {
+	case r.Event == "rpc":
+		return b.rpc(r)
+	case r.Event == "connect":
+		var hello struct{ Name string }
+		if json.Unmarshal(r.Data, &hello) != nil || hello.Name == "" {
+			return denied
+		}
+		return answer{Result: &result{User: hello.Name, ExpireAt: until}}
+	case private && owner != r.User:
+		return denied
+	case r.Event == "publish":
+		return answer{Result: &result{Data: map[string]any{"from": r.User, "text": r.Data}}}
+	case r.Event == "refresh" && strings.HasPrefix(r.User, "guest"), r.Event == "sub_refresh" && strings.HasPrefix(r.Channel, "room:guest"):
+		return answer{Result: &result{Expired: true}}
+	case r.Event == "message":
+		return answer{Result: &result{}}
+	}
+	return answer{Result: &result{ExpireAt: until}}
+}
+
+func (b backend) rpc(r request) answer {
 	switch r.Method {
 	case "echo":
 		return answer{Result: &result{Data: r.Data}}
@@ -66,22 +107,26 @@ func handle(r request) answer {
 func main() {
 	url := flag.String("url", nats.DefaultURL, "NATS servers, comma-separated")
 	prefix := flag.String("prefix", "shop", "what stands behind nats: in the gateway's configuration")
+	stay := flag.Duration("stay", time.Hour, "how long clients are let in before they are asked about again")
 	flag.Parse()
-	if err := run(*url, *prefix); err != nil {
+	if err := run(*url, *prefix, backend{stay: *stay}); err != nil {
 		fmt.Fprintln(os.Stderr, "backend-nats:", err)
 		os.Exit(1)
 	}
 }
 
-func run(url, prefix string) error {
+func run(url, prefix string, b backend) error {
 	nc, err := nats.Connect(url, nats.MaxReconnects(-1))
 	if err != nil {
 		return err
 	}
 	defer nc.Drain()
-	// A queue group: each request reaches one of its members.
-	if _, err := nc.QueueSubscribe(prefix+".>", "backend", func(m *nats.Msg) { respond(m) }); err != nil {
-		return err
+	// A queue group: each request reaches one of its members. An rpc comes on PREFIX.METHOD,
+	// all else on PREFIX.
+	for _, subject := range []string{prefix, prefix + ".>"} {
+		if _, err := nc.QueueSubscribe(subject, "backend", b.respond); err != nil {
+			return err
+		}
 	}
 	if err := nc.Flush(); err != nil {
 		return err
@@ -93,15 +138,15 @@ func run(url, prefix string) error {
 	return nil
 }
 
-func respond(m *nats.Msg) {
+func (b backend) respond(m *nats.Msg) {
 	var r request
 	a := answer{Error: &failure{Code: 400, Message: "not a request"}}
 	if json.Unmarshal(m.Data, &r) == nil {
-		a = handle(r)
+		a = b.handle(r)
 	}
-	b, err := json.Marshal(a)
+	body, err := json.Marshal(a)
 	if err == nil {
-		err = m.Respond(b)
+		err = m.Respond(body)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "backend-nats:", err)

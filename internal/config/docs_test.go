@@ -47,6 +47,7 @@ var namespaceHelp = map[string]string{
 	"publish-rate":                  "Publications a client may send per second; 0 is no limit.",
 	"subscribe-backend":             "Backend that decides on subscriptions without a token, instead of allow-subscribe-for-client and -anonymous; see [backends](backends.md).",
 	"publish-backend":               "Backend that decides on publications of clients, instead of allow-publish-for-client, -subscriber and -anonymous.",
+	"sub-refresh-backend":           "Backend that is asked about subscriptions that expire, before they do; without one the client comes with a fresh token.",
 	"channel-regex":                 "What the name after the namespace must match as a whole.",
 }
 
@@ -258,6 +259,7 @@ The block ` + "`backends`" + `, or ` + "`ROOST_BACKENDS`" + `, names the servers
 | ` + "`rpc`" + ` | Which of them answers ` + "`rpc`" + `: the first rule whose ` + "`method`" + ` matches, a name, the beginning of names followed by ` + "`*`" + `, or ` + "`*`" + `. |
 | ` + "`message`" + ` | Which takes ` + "`send`" + `; none refuses it. |
 | ` + "`connect`" + ` | Which decides on clients without a token; none does not ask. |
+| ` + "`refresh`" + ` | Which is asked about connections that expire, before they do; none leaves it to clients to come with a fresh token. |
 | ` + "`disconnect`" + ` | Which is told of clients that have gone; none tells nobody. |
 | ` + "`unsubscribe`" + ` | Which is told of subscriptions that ended; none tells nobody. |
 | ` + "`events`" + ` | Bounds of what waits to be told, see below. |

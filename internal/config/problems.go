@@ -309,7 +309,7 @@ func (c *Config) backends() (all []error) {
 		at(errors.New("backends: connect and --allow-anonymous both decide on clients without a token: keep one"), backendsKey, "connect")
 	}
 	check := func(where string, ns gateway.Namespace, path ...string) {
-		for _, b := range []struct{ key, name string }{{"subscribe-backend", ns.SubscribeBackend}, {"publish-backend", ns.PublishBackend}} {
+		for _, b := range []struct{ key, name string }{{"subscribe-backend", ns.SubscribeBackend}, {"publish-backend", ns.PublishBackend}, {"sub-refresh-backend", ns.SubRefreshBackend}} {
 			if b.name == "" {
 				continue
 			}
