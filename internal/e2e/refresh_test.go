@@ -27,9 +27,9 @@ channels: {namespaces: {room: {subscribe-backend: shop, publish-backend: shop, s
 `, secret, url, more)
 }
 
-// example runs a backend of examples until the test ends; clients stay for two seconds
+// shopBackend runs a backend of examples until the test ends; clients stay for two seconds
 // at a time. It returns the address that it says it has, if it does.
-func example(t testing.TB, name string, flags ...string) (p *proctest.Process, address string) {
+func shopBackend(t testing.TB, name string, flags ...string) (p *proctest.Process, address string) {
 	t.Helper()
 	path, err := build(name, "roost/examples/"+name)
 	if err != nil {
@@ -101,7 +101,7 @@ func checkShop(t *testing.T, g *gateway, c *sdk, name string) {
 // when it is back it does end those it will not have any longer.
 func TestRefreshHTTP(t *testing.T) {
 	t.Parallel()
-	p, address := example(t, "backend-http", "--address", loopback+":0")
+	p, address := shopBackend(t, "backend-http", "--address", loopback+":0")
 	g := start(t, shopConfig("http://"+address+"/", shopSecret), "--memory")
 	ann, bob := g.visitor(t, false, "ann"), g.visitor(t, true, "bob")
 	checkShop(t, g, ann, "ann")
@@ -114,7 +114,7 @@ func TestRefreshHTTP(t *testing.T) {
 	if len(there.Connections) != 2 || len(ann.all("connecting", "")) != 1 || len(ann.all("subscribing", "room:private-ann")) != 1 {
 		t.Errorf("%v, %+v", there, ann.all("connecting", ""))
 	}
-	example(t, "backend-http", "--address", address)
+	shopBackend(t, "backend-http", "--address", address)
 	if _, err := bob.RPC(inTime(t), "signout", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestRefreshHTTP(t *testing.T) {
 func TestRefreshNATS(t *testing.T) {
 	t.Parallel()
 	n := startNATS(t)
-	example(t, "backend-nats", "--url", n.urls())
+	shopBackend(t, "backend-nats", "--url", n.urls())
 	g := start(t, shopConfig("nats:shop", ""), "--nats", n.urls(), "--nats-replicas", "3")
 	ann := g.visitor(t, false, "ann")
 	checkShop(t, g, ann, "ann")
@@ -147,7 +147,7 @@ func TestRefreshNATS(t *testing.T) {
 // forgets none of them; what asks again is answered when it is back.
 func TestBackendKilledWhileAsked(t *testing.T) {
 	t.Parallel()
-	p, address := example(t, "backend-http", "--address", loopback+":0")
+	p, address := shopBackend(t, "backend-http", "--address", loopback+":0")
 	g := start(t, shopConfig("http://"+address+"/", shopSecret), "--memory")
 	ann := g.visitor(t, false, "ann")
 	if err := p.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -189,7 +189,7 @@ func TestBackendKilledWhileAsked(t *testing.T) {
 	if e := ann.wait(t, "subscription error", "room:a"); !strings.Contains(e.data, "100") {
 		t.Errorf("%+v", e)
 	}
-	example(t, "backend-http", "--address", address)
+	shopBackend(t, "backend-http", "--address", address)
 	ann.wait(t, "subscribed", "room:a")
 	bob.wait(t, "connected", "")
 	if _, err := ann.RPC(inTime(t), "echo", []byte(`1`)); err != nil {
