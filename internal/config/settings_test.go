@@ -10,7 +10,9 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -198,6 +200,36 @@ func settingOf(t *testing.T, name, file string, args ...string) any {
 	}
 	t.Fatalf("no flag %s", name)
 	return nil
+}
+
+// TestEverySettingIsUsed looks for each flag's field where the gateway is made of the
+// configuration: one that is only read and checked would do nothing.
+func TestEverySettingIsUsed(t *testing.T) {
+	files, err := filepath.Glob("../../cmd/roost/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code strings.Builder
+	for _, file := range append(files, "config.go", "tls.go") {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code.Write(b)
+	}
+	for group := range reflect.TypeFor[Config]().Fields() {
+		if _, embedded := group.Tag.Lookup("embed"); !embedded {
+			continue
+		}
+		for field := range group.Type.Fields() {
+			if !regexp.MustCompile(`\.` + field.Name + `\b`).MatchString(code.String()) {
+				t.Errorf("%s.%s is used nowhere", group.Name, field.Name)
+			}
+		}
+	}
 }
 
 // blockSamples have every key of the blocks, those that exclude each other in two of them.
