@@ -247,12 +247,13 @@ channels:
       allow-user-limited-channels: true, subscriptions-per-channel: 1, publish-rate: 1, channel-regex: "[a-z]+"}
 `, `
 channels:
-  namespaces: {b: {subscribe-backend: a, publish-backend: a}}
+  namespaces: {b: {subscribe-backend: a, publish-backend: a, sub-refresh-backend: a}}
 backends:
   servers:
     a: {url: "http://x", timeout: 2s, concurrency: 1, headers: {X-A: b}, retries: 1, retry-rpc: true, max-answer: 1}
   rpc: [{method: "*", backend: a}]
   connect: a
+  refresh: a
   message: a
   disconnect: a
   unsubscribe: a
