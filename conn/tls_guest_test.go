@@ -4,8 +4,16 @@ package conn
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/tls"
+	"encoding/hex"
 	"fmt"
+	"hash"
 	"io"
 	"net"
 	"os"
@@ -154,4 +162,117 @@ func TestGuestCrowd(t *testing.T) {
 			t.Errorf("%d connections ended by %s", st.Closed[r], r)
 		}
 	}
+}
+
+// records13 writes records of TLS 1.3 that crypto/tls never does (RFC 8446, 5.2 and 7.3).
+type records13 struct {
+	t    *testing.T
+	to   net.Conn
+	aead cipher.AEAD
+	iv   []byte
+	seq  uint64
+}
+
+// hostile is a connected client that can send any record; it has sent so many of data.
+func hostile(t *testing.T, addr string) (*client, *records13) {
+	t.Helper()
+	var log bytes.Buffer
+	nc, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, KeyLogWriter: &log, MinVersion: tls.VersionTLS13})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := wrap(t, nc)
+	c.raw(upgradeRequest("/"))
+	c.response("GET")
+	var secret []byte
+	for line := range strings.Lines(log.String()) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "CLIENT_TRAFFIC_SECRET_0" {
+			secret, _ = hex.DecodeString(f[2])
+		}
+	}
+	h := func() hash.Hash { return sha256.New() }
+	if len(secret) == 48 {
+		h = func() hash.Hash { return sha512.New384() }
+	}
+	expand := func(label string, n int) []byte {
+		info := append([]byte{0, byte(n), byte(6 + len(label))}, "tls13 "+label+"\x00"...)
+		b, err := hkdf.Expand(h, secret, string(info), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	r := &records13{t: t, to: nc.NetConn(), iv: expand("iv", 12), seq: 1}
+	switch suite := nc.ConnectionState().CipherSuite; suite {
+	case tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384:
+		block, err := aes.NewCipher(expand("key", map[uint16]int{tls.TLS_AES_128_GCM_SHA256: 16, tls.TLS_AES_256_GCM_SHA384: 32}[suite]))
+		if err == nil {
+			r.aead, err = cipher.NewGCM(block)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Fatalf("the suite is %s", tls.CipherSuiteName(suite))
+	}
+	return c, r
+}
+
+// write sends one record, encrypted.
+func (r *records13) write(kind byte, p ...byte) {
+	inner := append(p, kind)
+	head := []byte{23, 3, 3, byte((len(inner) + 16) >> 8), byte(len(inner) + 16)}
+	nonce := bytes.Clone(r.iv)
+	for i := range 8 {
+		nonce[11-i] ^= byte(r.seq >> (8 * i))
+	}
+	r.seq++
+	if _, err := r.to.Write(r.aead.Seal(head, nonce, inner, head)); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// TestGuestHostile: what comes that is no data ends this connection alone, counted by why, without a loop that spins.
+func TestGuestHostile(t *testing.T) {
+	raw := func(p ...byte) func(*records13) { return func(r *records13) { _, _ = r.to.Write(p) } }
+	record := func(kind byte, p ...byte) func(*records13) { return func(r *records13) { r.write(kind, p...) } }
+	const alert, handshake = 21, 22
+	cases := []struct {
+		name, label string
+		send        func(*records13)
+	}{
+		{"KeyUpdate", "tls_record", record(handshake, 24, 0, 0, 1, 0)},
+		{"fatal alert", "tls_record", record(alert, 2, 80)},
+		{"half an alert", "tls_record", record(alert, 1)},
+		{"unknown type", "tls_record", record(99, 1, 2, 3)},
+		{"close_notify in a message", "peer_gone", func(r *records13) { r.write(23, 0x81, 0x85, 1, 2); r.write(alert, 1, 0) }},
+		{"bad MAC", "tls_record", raw(append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...)...)},
+		{"bad version", "tls_record", raw(append([]byte{23, 9, 9, 0, 40}, make([]byte, 40)...)...)},
+		{"too long", "tls_record", raw(append([]byte{23, 3, 3, 0xff, 0xff}, make([]byte, 40)...)...)},
+		{"too short", "tls_record", raw(append([]byte{23, 3, 3, 0, 2}, make([]byte, 40)...)...)},
+		{"clear text", "tls_record", raw([]byte("GET / HTTP/1.1\r\n\r\n")...)},
+	}
+	bothWays(t, func(t *testing.T, inline bool) {
+		s, addr := secure(t, inline, &hooks{message: echo}, ktls.Options{MaxPerAddress: 64})
+		other := connectTLS(t, addr)
+		want := map[string]uint64{}
+		for _, c := range cases {
+			client, r := hostile(t, addr)
+			r.write(23, []byte(text("fine"))...)
+			client.expect(ws.OpText, "fine")
+			before := s.Stats().Poller.Reads
+			c.send(r)
+			want[c.label]++
+			eventually(t, c.name+": "+c.label, func() bool { return s.Stats().Closed[c.label] == want[c.label] })
+			_ = client.Close()
+			time.Sleep(100 * time.Millisecond) // in which a loop that spins reads 8,000 times
+			if n := s.Stats().Poller.Reads - before; n > 12 {
+				t.Errorf("%s: %d reads", c.name, n)
+			}
+			other.raw(text("still here"))
+			other.expect(ws.OpText, "still here")
+		}
+		_ = other.Close()
+		noRelays(t, s)
+	})
 }

@@ -280,21 +280,33 @@ func TestTLSHostile(t *testing.T) {
 		t.Error("TLS 1.1 was agreed on")
 	}
 	outcome(t, s, "failed", 4)
-
-	halves := []*client{dial(t, addr), dial(t, addr)} // MaxPerAddress is 1
-	for _, c := range halves {
-		c.raw(hello)
-	}
-	outcome(t, s, "busy", 1)
-	for _, c := range halves {
-		c.expectCut()
-	}
 	dialTLS(t, addr).raw(upgradeRequest("/") + closing(ws.CloseNormal))
 	outcome(t, s, carriedBy, 1)
 	noRelays(t, s)
 	if n := s.Stats().TLS.InFlight; n != 0 {
 		t.Errorf("%d handshakes are in flight", n)
 	}
+}
+
+// TestTLSBusy: half a handshake keeps those of other clients of its address out, as many as there may be, and no
+// longer than it lasts.
+func TestTLSBusy(t *testing.T) {
+	s, addr := secure(t, true, &hooks{message: echo}, ktls.Options{Timeout: patience, MaxPerAddress: 1},
+		func(o *Options) { o.HandshakeTimeout = patience })
+	half := dial(t, addr)
+	half.raw("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+	eventually(t, "a handshake is in flight", func() bool { return s.Stats().TLS.InFlight == 1 })
+	other := dial(t, addr)
+	other.raw("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+	other.expectCut()
+	outcome(t, s, "busy", 1)
+	_ = half.Close()
+	eventually(t, "it has ended", func() bool { return s.Stats().TLS.InFlight == 0 })
+	c := connectTLS(t, addr)
+	c.raw(text("x"))
+	c.expect(ws.OpText, "x")
+	_ = c.Close()
+	noRelays(t, s)
 }
 
 // TestTLSFull: more sessions than crypto/tls may carry are refused, which the log is told once.

@@ -6,6 +6,8 @@ guest_scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 guest_accelerator() { if [[ -w /dev/kvm ]]; then echo kvm; else echo tcg,thread=multi; fi; }
 
+cloud_kernel() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-/ {print $2; exit}'; }
+
 # fetch_guest WORK MODULE... leaves QEMU installed, and vmlinuz, busybox and the kernel's modules in the work folder.
 fetch_guest() {
 	local work=$1 kernel module missing='' packages=$1/packages
@@ -17,7 +19,11 @@ fetch_guest() {
 	fi
 	for module in "$@"; do [[ -s $work/modules/$module.ko ]] || missing=$module; done
 	[[ -s $work/vmlinuz && -s $work/busybox && -z $missing ]] && return
-	kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
+	kernel=$(cloud_kernel)
+	if [[ -z $kernel ]] && ((EUID == 0)); then # a fresh machine knows no packages
+		apt-get update -q
+		kernel=$(cloud_kernel)
+	fi
 	[[ -n $kernel ]] || fail "apt-cache names no linux-image-cloud-amd64: run apt-get update as root"
 	rm -rf "$packages" && mkdir -p "$packages" "$work/modules"
 	(cd "$packages" && apt-get download -q "$kernel" busybox-static && for deb in *.deb; do dpkg -x "$deb" .; done)

@@ -4,7 +4,7 @@ while read -r module; do insmod "/modules/$module.ko" || echo "ktls: cannot load
 # shellcheck disable=SC3045 # busybox has it
 ulimit -n 16384
 read -r tests </tests
-for program in ktls conn; do
+for program in ktls conn gateway; do
 	"$program.test" -test.v -test.run "$tests"
 	echo "$program: tests ended with code $?"
 done

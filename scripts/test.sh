@@ -65,10 +65,15 @@ step fuzz env FUZZ_TIME=50000x scripts/fuzz.sh
 step cross-build cross_builds
 if ! command -v npm >/dev/null; then
 	skip browser "node and npm are missing"
-elif need_command chromium chromium; then
+elif need_command chromium chromium && need_command openssl openssl; then
 	step browser browser_tests
 else
-	skip browser "chromium is missing"
+	skip browser "chromium or openssl is missing"
+fi
+if [[ $(uname -m) == x86_64 ]] && { command -v qemu-system-x86_64 >/dev/null || can_install; }; then
+	step ktls env TIMEOUT=600 scripts/ktls-guest.sh
+else
+	skip ktls "the guest whose kernel carries TLS needs x86-64 and qemu-system-x86_64"
 fi
 
 printf '\nSummary\n'

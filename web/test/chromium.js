@@ -5,12 +5,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 
-/** Returns a browser context, the function that opens a window in it, and the one that ends it. */
-export async function startChromium () {
+/** Starts it with options of Playwright, if any. Returns a browser context, the function that opens a window in it, and the one that ends it. */
+export async function startChromium (options = {}) {
   const profile = await mkdtemp(join(tmpdir(), 'roost-chromium-'))
   const browser = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
+    ...options,
     viewport: { width: 1280, height: 800 },
     args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run',
       '--disable-renderer-backgrounding', '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows']

@@ -19,7 +19,9 @@ export async function startConfigured (t, config, ...flags) {
   t.after(() => rm(folder, { recursive: true, force: true }))
   const file = join(folder, 'roost.yaml')
   await writeFile(file, JSON.stringify(config)) // which is YAML too
-  return serve(t, ['--config', file, ...flags])
+  const gateway = await serve(t, ['--config', file, ...flags])
+  if (!config['tls-cert']) return gateway
+  return { ...gateway, page: gateway.page.replace('http:', 'https:'), url: gateway.url.replace('ws:', 'wss:') }
 }
 
 /** Starts a gateway, without storage unless a flag names some, and waits until it accepts; the test t stops it at its end if the test itself did not. */
