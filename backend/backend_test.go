@@ -534,3 +534,24 @@ func TestHandlersOnlyForWhatIsConfigured(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Clients' headers come as headers, too, but never instead of the configuration's.
+func TestClientsHeaders(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Headers map[string]string }
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Error(err)
+		}
+		c, err := r.Cookie("session")
+		if err != nil || c.Value != "s" || fmt.Sprint(r.Header["X-Secret"], r.Header["User-Agent"]) != "[ours] [Firefox]" || body.Headers["x-secret"] != "theirs" || len(body.Headers) != 3 {
+			t.Errorf("%v, %v, %v", r.Header, body.Headers, err)
+		}
+		says(`{"result":{}}`)(w, r)
+	})
+	s := set(t, Options{Config: one(Endpoint{URL: url, Headers: map[string]string{"x-secret": "ours"}})})
+	p := peer
+	p.Headers = map[string]string{"cookie": "session=s", "x-secret": "theirs", "user-agent": "Firefox"}
+	if _, err := s.Handlers().RPC(t.Context(), gateway.RPCEvent{Peer: p, Method: "m"}); err != nil {
+		t.Error(err)
+	}
+}

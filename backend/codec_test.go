@@ -24,6 +24,8 @@ func TestEncode(t *testing.T) {
 		"no injected": {request{peer: &peer, method: "m", data: []byte(`1,"user":"bob"`)}, head + `,"method":"m","b64data":"MSwidXNlciI6ImJvYiI="}`},
 		"escapes":     {request{peer: &peer, method: "a\"\\\n"}, head + `,"method":"a\"\\\n"}`},
 		"UTF-8":       {request{peer: &peer, method: "ü\xff"}, head + `,"method":"ü\ufffd"}`},
+		"headers": {request{peer: &gateway.Peer{Client: "c", Headers: map[string]string{"x-b": "\"", "cookie": "a=1\xff"}}, method: "m"},
+			`{"event":"rpc","client":"c","transport":"","protocol":"","encoding":"","headers":{"cookie":"a=1\ufffd","x-b":"\""},"method":"m"}`},
 		"nobody": {request{event: eventMessage, peer: &gateway.Peer{Client: "c", Transport: "websocket", Protocol: "protobuf", Encoding: "binary"}, data: []byte("1")},
 			`{"event":"message","client":"c","transport":"websocket","protocol":"protobuf","encoding":"binary","data":1}`},
 	} {

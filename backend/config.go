@@ -31,6 +31,9 @@ type Config struct {
 	// they do; none leaves it to clients to come with a fresh token. Who is asked about
 	// subscriptions, namespaces say.
 	Refresh string `yaml:"refresh" json:"refresh"`
+	// Headers of clients' upgrade requests that backends get to see, as gateway.Options has
+	// them.
+	Headers []string `yaml:"headers" json:"headers"`
 	// Message is the name of the backend that takes send commands; none refuses them.
 	Message string `yaml:"message" json:"message"`
 	// Disconnect and Unsubscribe are the names of the backends that are told of clients
@@ -140,6 +143,9 @@ func (c Config) Problems() (all []error) {
 		if err := c.Known(e.backend); err != nil {
 			all = append(all, setting.At(fmt.Errorf("%s: %w", e.event, err), e.event))
 		}
+	}
+	for _, err := range gateway.HeaderProblems(c.Headers) {
+		all = append(all, setting.At(fmt.Errorf("headers: %w", err), "headers"))
 	}
 	return append(all, c.eventProblems()...)
 }

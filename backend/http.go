@@ -26,17 +26,20 @@ const (
 type httpAsker struct {
 	url    string
 	header http.Header
+	own    http.Header // those of the configuration, which no client may replace
 	client *http.Client
 	limit  int64
 }
 
 func newHTTPAsker(e Endpoint) *httpAsker {
 	h := http.Header{"Content-Type": {jsonMediaType}, "Accept": {jsonMediaType}, "User-Agent": {"roost"}}
+	own := make(http.Header)
 	for name, value := range e.Headers {
-		h.Set(name, value)
+		own.Set(name, value)
 	}
+	maps.Copy(h, own)
 	dialer := net.Dialer{Timeout: e.Timeout}
-	return &httpAsker{url: e.URL, header: h, limit: e.MaxAnswer, client: &http.Client{
+	return &httpAsker{url: e.URL, header: h, own: own, limit: e.MaxAnswer, client: &http.Client{
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, ForceAttemptHTTP2: true, DisableCompression: true,
 			TLSHandshakeTimeout: e.Timeout, IdleConnTimeout: idleTimeout,
@@ -52,6 +55,12 @@ func (a *httpAsker) ask(ctx context.Context, q *request, body []byte) ([]byte, e
 		return nil, &fault{outcomeUnreachable, err}
 	}
 	req.Header = a.header.Clone() // net/http does not say that requests may share one
+	// So what looks for a cookie or a token in every request need not know the JSON.
+	for name, value := range q.peer.Headers {
+		if name = http.CanonicalHeaderKey(name); a.own[name] == nil {
+			req.Header[name] = []string{value}
+		}
+	}
 	if q.raw != nil {
 		maps.Copy(req.Header, q.raw.header)
 	}

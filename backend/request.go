@@ -18,7 +18,7 @@ type request struct {
 	raw    *rawMessage // where data alone is the body, as it is; over HTTP only
 }
 
-// encode returns q's JSON, in one allocation if its data is JSON and it has no fields. It is not taken from a pool:
+// encode returns q's JSON, in one allocation if its data is JSON and it has neither fields nor headers. It is not taken from a pool:
 // net/http may still read it when a call has been given up.
 func (q *request) encode() []byte {
 	if q.raw != nil {
@@ -45,6 +45,10 @@ func (q *request) encode() []byte {
 	}
 	if len(p.Meta) > 0 {
 		b = append(append(b, `,"meta":`...), p.Meta...)
+	}
+	if len(p.Headers) > 0 {
+		headers, _ := json.Marshal(p.Headers) // never fails for strings
+		b = append(append(b, `,"headers":`...), headers...)
 	}
 	if q.method != "" {
 		b = appendString(append(b, `,"method":`...), q.method)

@@ -46,7 +46,7 @@ func cloned(r *protocol.SubscribeRequest) (*protocol.SubscribeRequest, error) {
 // askConnect has a handler decide on a client without a token.
 func (n *Node) askConnect(out *replies, cmd *protocol.Command) error {
 	s, r := out.s, cmd.Connect
-	e := ConnectEvent{Peer: n.peer(s), Name: strings.Clone(r.Name), Version: strings.Clone(r.Version), Data: bytes.Clone(r.Data)}
+	e := ConnectEvent{Peer: n.asker(s), Name: strings.Clone(r.Name), Version: strings.Clone(r.Version), Data: bytes.Clone(r.Data)}
 	subs := make(map[string]*protocol.SubscribeRequest, len(r.Subs))
 	for name, q := range r.Subs {
 		own, err := cloned(q)
@@ -84,7 +84,7 @@ func (n *Node) askSubscribe(out *replies, cmd *protocol.Command, j *joining) err
 		return err
 	}
 	j.name = r.Channel
-	e := SubscribeEvent{Peer: n.peer(s), Backend: j.ns.SubscribeBackend, Channel: r.Channel, Data: r.Data}
+	e := SubscribeEvent{Peer: n.asker(s), Backend: j.ns.SubscribeBackend, Channel: r.Channel, Data: r.Data}
 	id := cmd.Id
 	return n.pend(out, "subscribe", id, r.Channel, func(ctx context.Context, out *replies) error {
 		a, err := n.opts.Handlers.Subscribe(ctx, e)
@@ -105,7 +105,7 @@ func (n *Node) askSubscribe(out *replies, cmd *protocol.Command, j *joining) err
 // askPublish has a handler decide on a publication, and what is published.
 func (n *Node) askPublish(out *replies, id uint32, ns *Namespace, r *protocol.PublishRequest) error {
 	s := out.s
-	e := PublishEvent{Peer: n.peer(s), Backend: ns.PublishBackend, Channel: strings.Clone(r.Channel), Data: bytes.Clone(r.Data)}
+	e := PublishEvent{Peer: n.asker(s), Backend: ns.PublishBackend, Channel: strings.Clone(r.Channel), Data: bytes.Clone(r.Data)}
 	return n.pend(out, "publish", id, e.Channel, func(ctx context.Context, out *replies) error {
 		a, err := n.opts.Handlers.Publish(ctx, e)
 		if err != nil {

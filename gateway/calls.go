@@ -23,7 +23,7 @@ func (n *Node) rpcCommand(s *session, id uint32, r *protocol.RPCRequest) error {
 		return client.ErrMethodNotFound
 	}
 	// The frame is the loop's again when this returns.
-	e := RPCEvent{Peer: n.peer(s), Method: strings.Clone(r.Method), Data: bytes.Clone(r.Data)}
+	e := RPCEvent{Peer: n.asker(s), Method: strings.Clone(r.Method), Data: bytes.Clone(r.Data)}
 	err := n.call(s, func(ctx context.Context) {
 		data, err := f(ctx, e)
 		n.answer(s, id, data, err)
@@ -40,7 +40,7 @@ func (n *Node) sendCommand(s *session, r *protocol.SendRequest) error {
 	if f == nil {
 		return &client.DisconnectNotAvailable
 	}
-	e := MessageEvent{Peer: n.peer(s), Data: bytes.Clone(r.Data)}
+	e := MessageEvent{Peer: n.asker(s), Data: bytes.Clone(r.Data)}
 	return n.call(s, func(ctx context.Context) {
 		var d *client.Disconnect
 		switch err := f(ctx, e); {

@@ -87,6 +87,9 @@ type Peer struct {
 	User      string `json:"user,omitempty"`
 	// Meta is what the connection's token says for backends only.
 	Meta json.RawMessage `json:"meta,omitempty"`
+	// Headers of the upgrade request by lower-case names, those of Options.Headers that it
+	// had. Not of events that are told after the fact, nor of clients of raw routes.
+	Headers map[string]string `json:"-"`
 }
 
 // RPCEvent is an rpc command.

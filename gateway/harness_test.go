@@ -78,19 +78,31 @@ type raw struct {
 	id     uint32
 }
 
-func (n *testNode) dial(query string) *raw {
+func (n *testNode) dial(query string, headers ...string) *raw {
+	n.t.Helper()
+	r, resp := n.request(query, headers...)
+	if resp.StatusCode != 101 {
+		n.t.Fatal(resp)
+	}
+	return r
+}
+
+// request is dial that may be refused; headers are lines.
+func (n *testNode) request(query string, headers ...string) (*raw, *http.Response) {
 	n.t.Helper()
 	c, err := net.Dial("tcp", n.addr)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { _ = c.Close() })
-	fmt.Fprintf(c, "GET /connection/websocket%s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", query)
+	fmt.Fprintf(c, "GET /connection/websocket%s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
+		query, strings.Join(append(headers, ""), "\r\n"))
 	r := &raw{t: n.t, conn: c, in: bufio.NewReader(c)}
-	if resp, err := http.ReadResponse(r.in, nil); err != nil || resp.StatusCode != 101 {
-		n.t.Fatal(resp, err)
+	resp, err := http.ReadResponse(r.in, nil)
+	if err != nil {
+		n.t.Fatal(err)
 	}
-	return r
+	return r, resp
 }
 
 // connected is a client of a user, "" for nobody.

@@ -81,7 +81,7 @@ func (o *Options) validate() error {
 			return fmt.Errorf("gateway: %s is %v, must be above 0", d.name, *d.v)
 		}
 	}
-	if err := o.Handlers.answer(&o.Channels); err != nil {
+	if err := errors.Join(o.Handlers.answer(&o.Channels), o.prepareHeaders()); err != nil {
 		return err
 	}
 	if o.UpgradeAuth && o.Handlers.Connect != nil {

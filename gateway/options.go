@@ -50,6 +50,10 @@ type Options struct {
 	UserConnections int
 
 	Handlers Handlers
+	// Headers of upgrade requests that Handlers get to see, such as Cookie, but for raw
+	// routes, which have their own. A request with more than 4 KiB of them is refused with
+	// 431.
+	Headers []string
 	// Raw routes, for which Handlers or NATS subjects are needed.
 	Raw RawRoutes
 	// MaxCalls of Handlers may be under way on this node; what comes then is refused

@@ -15,6 +15,7 @@ import (
 type pending struct {
 	channel string             // "" for connect
 	cancel  context.CancelFunc // for when the client goes; nil if the call is of use to others
+	waited  bool               // the turn is parked for it
 	off     bool               // the server has unsubscribed the client meanwhile
 }
 
@@ -63,10 +64,7 @@ func (n *Node) pend(out *replies, kind string, id uint32, channel string, f func
 func (s *session) done(p *pending) (off, waits bool) {
 	s.change(func(e *extra) {
 		e.pending = slices.DeleteFunc(e.pending, func(o *pending) bool { return o == p })
-		off, waits = p.off, e.waiting == p
-		if waits {
-			e.waiting = nil
-		}
+		off, waits = p.off, p.waited
 	})
 	return off, waits
 }
@@ -91,9 +89,8 @@ func (n *Node) hold(out *replies, cmd *protocol.Command) bool {
 	out.park(0)
 	waits := false
 	s.change(func(e *extra) {
-		if waits = slices.Contains(e.pending, p); waits {
-			e.waiting = p
-		}
+		waits = slices.Contains(e.pending, p)
+		p.waited = waits
 	})
 	if !waits {
 		s.Conn.Unpark() // it has ended just now

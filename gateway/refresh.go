@@ -210,7 +210,7 @@ func (n *Node) refresh(l *refreshLane, q question) (outcome string) {
 }
 
 func (n *Node) askRefresh(ctx context.Context, q question) (RefreshReply, error) {
-	p := n.peer(q.s)
+	p := n.asker(q.s)
 	if q.ch == nil {
 		return n.opts.Handlers.Refresh(ctx, RefreshEvent{Peer: p})
 	}

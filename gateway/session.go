@@ -63,7 +63,7 @@ type extra struct {
 	calls    int32              // of handlers, under way
 	askAt    uint32             // when Handlers.Refresh is to be asked, in tenths of seconds of the node; 0 is not, or asked now
 	pending  []*pending         // those of them that commands wait for
-	waiting  *pending           // the one the turn is parked for
+	headers  *[]string          // values of Options.Headers, "" for those it does not have; nil without any
 	gone     *client.Disconnect // what the gateway ended the connection with, if Handlers.Disconnect is to hear
 	channels map[*hub.Channel]*channelExtra
 	raw      *rawExtra
@@ -141,7 +141,7 @@ func (s *session) change(f func(*extra)) {
 func (s *session) tidy() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && e.askAt == 0 && e.gone == nil && len(e.channels) == 0 && e.raw == nil {
+	if e := s.extra; e != nil && e.admitted == nil && e.emulated == nil && e.info == nil && e.token == "" && e.meta == nil && e.calls == 0 && e.askAt == 0 && e.headers == nil && e.gone == nil && len(e.channels) == 0 && e.raw == nil {
 		s.extra = nil
 	}
 }
@@ -229,6 +229,9 @@ func (n *Node) newSession(r *http.Request) (*session, error) {
 		return nil, err
 	case e != nil:
 		s.extra = &extra{emulated: e}
+	}
+	if err := n.keepHeaders(s, r); err != nil {
+		return nil, err
 	}
 	q := r.URL.Query()
 	if q.Get("format") == "protobuf" || q.Get("cf_protocol") == "protobuf" || offers(r, "centrifuge-protobuf") {

@@ -222,6 +222,7 @@ func (c *Config) Gateway() gateway.Options {
 		UpgradeAuth: c.UpgradeAuth, TokenCookie: c.TokenCookie, TokenHeader: c.TokenHeader, TokenQuery: c.TokenQuery,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, StaleTimeout: c.StaleTimeout, ExpiryGrace: c.ExpiryGrace,
 		MaxChannels: c.MaxChannels, MaxChannelLength: c.MaxChannelLength, MaxMessage: c.MaxMessage,
-		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections, CallTimeout: calls, Events: c.Backends.Events, Raw: raw,
+		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections,
+		CallTimeout: calls, Events: c.Backends.Events, Headers: c.Backends.Headers, Raw: raw,
 	}
 }

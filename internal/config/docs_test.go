@@ -260,6 +260,7 @@ The block ` + "`backends`" + `, or ` + "`ROOST_BACKENDS`" + `, names the servers
 | ` + "`message`" + ` | Which takes ` + "`send`" + `; none refuses it. |
 | ` + "`connect`" + ` | Which decides on clients without a token; none does not ask. |
 | ` + "`refresh`" + ` | Which is asked about connections that expire, before they do; none leaves it to clients to come with a fresh token. |
+| ` + "`headers`" + ` | Headers of clients' requests that backends get to see, such as ` + "`Cookie`" + `; see [backends](backends.md#headers-and-cookies). |
 | ` + "`disconnect`" + ` | Which is told of clients that have gone; none tells nobody. |
 | ` + "`unsubscribe`" + ` | Which is told of subscriptions that ended; none tells nobody. |
 | ` + "`events`" + ` | Bounds of what waits to be told, see below. |

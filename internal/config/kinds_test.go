@@ -151,6 +151,8 @@ var kinds = []struct {
 	{"refresh by no backend", "dev: true\nbackends:\n  servers: {a: {url: 'http://x'}}\n  refresh: b\n", 4, `refresh: backend "b" is not configured, of which there are: a`},
 	{"refresh of subscriptions by no backend", "dev: true\nchannels:\n  namespaces:\n    a:\n      presence: true\n      sub-refresh-backend: b\n", 6, `namespace "a": sub-refresh-backend: backend "b" is not configured`},
 	{"two who decide on subscriptions", "dev: true\nchannels:\n  default:\n    allow-subscribe-for-client: true\n    subscribe-backend: a\nbackends: {servers: {a: {url: 'http://x'}}}\n", 5, "subscribe-backend and allow-subscribe-for-client"},
+	{"header of a connection", "dev: true\nbackends:\n  servers: {a: {url: 'http://x'}}\n  headers:\n    - Cookie\n    - Upgrade\n", 6, `headers: "Upgrade" is about the client's own connection`},
+	{"header that is none", "dev: true\nbackends:\n  servers: {a: {url: 'http://x'}}\n  headers: ['X Y']\n", 4, `headers: "X Y" is no name of a header`},
 	{"bounds of no events", "dev: true\nbackends:\n  events: {max-age: 1h}\n", 3, "events: neither disconnect nor unsubscribe names a backend"},
 	{"bound of events", "dev: true\nbackends:\n  servers: {a: {url: 'http://x'}}\n  disconnect: a\n  events:\n    max-age: 1ms\n", 6, "max-age is 1ms, must be 0s (24h), or 1s to 8760h"},
 	{"connect with anonymous clients", "memory: true\nallow-anonymous: true\nbackends:\n  servers: {a: {url: 'http://x'}}\n  connect: a\n", 5, "connect and --allow-anonymous both decide"},

@@ -254,6 +254,7 @@ backends:
   rpc: [{method: "*", backend: a}]
   connect: a
   refresh: a
+  headers: [Cookie]
   message: a
   disconnect: a
   unsubscribe: a

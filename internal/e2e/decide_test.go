@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -67,6 +68,47 @@ func checkDecisions(t *testing.T, g *gateway) {
 }
 
 const decisions = "hmac-secret-key: " + secret + "\nchannels: {namespaces: {decided: {subscribe-backend: shop, publish-backend: shop}}}\n"
+
+// Backends see the headers of clients that they are to see: as JSON, and over HTTP as such;
+// of a WebSocket's request as of an event stream's.
+func TestBackendHeaders(t *testing.T) {
+	t.Parallel()
+	seen := make(chan string, 10)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			Event, Transport string
+			Headers          map[string]string
+		}
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+			t.Error(err)
+		}
+		seen <- fmt.Sprint(q.Event, " ", q.Transport, " ", q.Headers, " ", r.Header["Cookie"], r.Header["X-Other"])
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"result":{}}`)
+	}))
+	defer srv.Close()
+	g := start(t, decisions+fmt.Sprintf("backends: {servers: {shop: {url: %q}}, connect: shop, rpc: [{method: '*', backend: shop}], headers: [COOKIE]}\n", srv.URL), "--memory")
+	c := newSDK(t, g.url(), true, centrifuge.Config{Header: http.Header{"Cookie": {"a=1"}, "X-Other": {"b"}}})
+	c.connect(t)
+	if _, err := c.RPC(inTime(t), "m", nil); err != nil {
+		t.Error(err)
+	}
+	req, err := http.NewRequestWithContext(inTime(t), http.MethodGet, "http://"+g.address+"/connection/sse?cf_connect="+url.QueryEscape(`{"id":1,"connect":{}}`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = http.Header{"Cookie": {"a=2"}, "X-Other": {"b"}}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	for _, want := range []string{"connect websocket map[cookie:a=1] [a=1] []", "rpc websocket map[cookie:a=1] [a=1] []", "connect sse map[cookie:a=2] [a=2] []"} {
+		if got := <-seen; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
 
 // Decisions of a backend reach the SDK.
 func TestDecisionsHTTP(t *testing.T) {
