@@ -101,6 +101,9 @@ func TestServicesLogIn(t *testing.T) {
 			nc.Close()
 		}
 	}
+	if n := b.Stats().Errors; n != 4 {
+		t.Errorf("%d errors were counted, want 4", n)
+	}
 	nc, _ := service(t, b, nats.UserInfo("shop", "a long password"))
 	if _, err := nc.Subscribe("shop.>", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
 		t.Fatal(err)

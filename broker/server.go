@@ -20,6 +20,7 @@ const startTimeout = 5 * time.Minute
 // embedded is the NATS server in this process. It listens nowhere without Options.Listen.
 type embedded struct {
 	nats   *server.Server
+	log    *serverLog
 	lock   *os.File // held as long as the process uses the folder; nil in memory
 	dir    string
 	temp   bool // dir is to be removed
@@ -71,7 +72,7 @@ func startServer(o Options) (e *embedded, err error) {
 	if err != nil {
 		return e, fmt.Errorf("broker: embedded NATS: %w", err)
 	}
-	e.nats = s
+	e.nats, e.log = s, log
 	s.SetLoggerV2(log, false, false, false)
 	go s.Start()
 	for end := time.Now().Add(startTimeout); !s.ReadyForConnections(100 * time.Millisecond); {
@@ -193,7 +194,15 @@ type serverLog struct {
 	log  *slog.Logger
 	mu   sync.Mutex
 	last string // fatal
+
+	// Guarded by mu. A service that is refused comes again and again.
+	errors uint64
+	told   time.Time // when one was logged
+	kept   int       // not logged since
 }
+
+// errorPause is between two lines about errors.
+const errorPause = time.Second
 
 var _ server.Logger = (*serverLog)(nil)
 
@@ -210,7 +219,25 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 	l.log.Error("NATS: " + fmt.Sprintf(format, v...))
 }
 func (l *serverLog) Errorf(format string, v ...any) {
-	l.log.Error("NATS: " + fmt.Sprintf(format, v...))
+	l.mu.Lock()
+	now := time.Now()
+	l.errors++
+	if now.Sub(l.told) < errorPause {
+		l.kept++
+		l.mu.Unlock()
+		return
+	}
+	kept := l.kept
+	l.told, l.kept = now, 0
+	l.mu.Unlock()
+	l.log.Error("NATS: "+fmt.Sprintf(format, v...), "not_logged", kept)
+}
+
+// count is how many errors there were.
+func (l *serverLog) count() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.errors
 }
 func (l *serverLog) Warnf(format string, v ...any) { l.log.Warn("NATS: " + fmt.Sprintf(format, v...)) }
 func (l *serverLog) Noticef(string, ...any)        {}

@@ -19,6 +19,7 @@ type Stats struct {
 	Failures   uint64 // publishes that were not
 	Deliveries uint64 // publications handed to the Handler
 	Reconnects uint64
+	Errors     uint64 // that the embedded server told: services refused, trouble with its files
 	Dropped    uint64 // times that live messages may have been dropped on the way in
 	Gaps       uint64 // told to the Handler
 	Repairs    uint64 // live gaps closed by reading the stream
@@ -59,6 +60,9 @@ func (b *Broker) Stats() Stats {
 		Reconnects: c.reconnects.Load(), Dropped: c.dropped.Load(), Gaps: c.gaps.Load(),
 		Repairs: c.repairs.Load(), Reads: c.reads.Load(), TailHits: c.hits.Load(),
 		TailBytes: b.tails.Load(), LatencySum: time.Duration(c.latencySum.Load()),
+	}
+	if b.server != nil {
+		s.Errors = b.server.log.count()
 	}
 	for i := range c.latency {
 		s.Latency[i] = c.latency[i].Load()

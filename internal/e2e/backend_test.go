@@ -159,6 +159,9 @@ func TestBackendEmbeddedNATS(t *testing.T) {
 	if _, err := await(stranger); err == nil || !strings.Contains(err.Error(), "Authorization") {
 		t.Errorf("without a password: %v", err)
 	}
+	if n := g.metrics(t)["roost_broker_errors_total"]; n == 0 {
+		t.Error("nobody counted that a stranger was refused")
+	}
 	thief, err := proctest.Start(exec.Command(path, "--url", "nats://shop:not%20a%20secret@"+at, "--prefix", "roost"))
 	if err != nil {
 		t.Fatal(err)
