@@ -185,8 +185,9 @@ in the file are errors. ` + "`serve`" + ` refuses to start with the same words:
       ROOST_MAX_CHANNELS: --max-channels is 0, must be above 0
 
 Each problem is a line of standard error: the file and the line, or the variable of the environment (with a line
-in ` + "`ROOST_CHANNELS`, `ROOST_BACKENDS` and `ROOST_RAW`" + `), then what is wrong and what would be right. What comes from a flag, or is
-missing altogether, has no place. A single problem stands behind ` + "`roost: check:`" + ` in the same line.
+in ` + "`ROOST_CHANNELS`, `ROOST_BACKENDS` and `ROOST_RAW`" + `), then what is wrong and what would be
+right. What comes from a flag, or is missing altogether, has no place. A single problem stands behind
+` + "`roost: check:`" + ` in the same line.
 
     # roost.yaml
     address: 0.0.0.0:8000
