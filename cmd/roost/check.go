@@ -20,6 +20,9 @@ func (c *checkCmd) Run() error {
 	for _, w := range c.Warnings {
 		fmt.Fprintln(os.Stderr, "warning:", w)
 	}
+	for _, w := range c.Doubts() {
+		fmt.Fprintln(os.Stderr, "warning:", w)
+	}
 	for _, w := range c.Expired(time.Now()) {
 		fmt.Fprintln(os.Stderr, "warning:", w)
 	}

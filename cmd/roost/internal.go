@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,8 +21,16 @@ import (
 
 // internalServer answers backends and operators: the server API, metrics, health, pprof.
 type internalServer struct {
-	addr net.Addr
-	http *http.Server
+	addr   net.Addr
+	http   *http.Server
+	secure bool
+}
+
+func (s *internalServer) url() string {
+	if s.secure {
+		return "https://" + s.addr.String()
+	}
+	return "http://" + s.addr.String()
 }
 
 // serveInternal opens the internal address; keys open the server API, and the password the admin page, if there is one.
@@ -33,7 +42,7 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
 		collectors.NewGoCollector(),
-		&metrics{p.server, p.node}, emulated{p.emulation}, p.certificates,
+		&metrics{p.server, p.node}, emulated{p.emulation}, allCertificates{p.certificates, p.inner},
 		p.backends)
 	registerProcess(reg)
 	mux := http.NewServeMux()
@@ -54,6 +63,11 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	s := &internalServer{addr: ln.Addr(), http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}
+	if p.inner != nil {
+		s.secure = true
+		s.http.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // whoever speaks no TLS there
+		ln = tls.NewListener(ln, p.inner.source.Config())
+	}
 	go func() {
 		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("internal address stopped", "error", err)

@@ -50,7 +50,7 @@ func main() {
 // shown are the settings that the help of a command names where it needs few of them.
 var shown = map[string][]string{
 	"token":  {"help", "config", "hmac-secret-key", "audience", "issuer"},
-	"health": {"help", "config", "internal-address"},
+	"health": {"help", "config", "internal-address", "internal-tls-cert"},
 }
 
 // shortenHelp hides the other settings. They are all read nevertheless, so that these

@@ -44,7 +44,7 @@ func (s *serveCmd) Run() error {
 		return err
 	}
 	slog.SetDefault(log)
-	for _, w := range s.Warnings {
+	for _, w := range append(s.Warnings, s.Doubts()...) {
 		log.Warn(w)
 	}
 	defer startProfile(s.Profile, s.ProfileDir)()
@@ -92,6 +92,7 @@ type process struct {
 	emulation *emulation.Server
 
 	certificates   *certificates // nil without TLS
+	inner          *certificates // of the internal address, likewise
 	address        string
 	tlsAddress     string // "" without TLS, and equal to address where all is TLS
 	madeUpKey      string // for the server API, where none was given
@@ -102,7 +103,10 @@ type process struct {
 // start starts everything. What it returns must be stopped also after an error.
 func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	p = &process{}
-	if p.certificates, err = openCertificates(&s.Config, log); err != nil {
+	if p.certificates, err = openCertificates(s.Certificates(), log); err != nil {
+		return p, err
+	}
+	if p.inner, err = openCertificates(s.InternalCertificates(), log); err != nil {
 		return p, err
 	}
 	if p.backends, err = newBackends(s.Backends, log); err != nil {
@@ -165,7 +169,7 @@ func (p *process) readyLine(page bool) string {
 		line += " api_key=" + p.madeUpKey
 	}
 	if p.madeUpPassword != "" {
-		line += " admin=http://" + p.internal.addr.String() + "/admin/ admin_password=" + p.madeUpPassword
+		line += " admin=" + p.internal.url() + "/admin/ admin_password=" + p.madeUpPassword
 	}
 	if page {
 		line += " page=" + p.page()
@@ -193,9 +197,8 @@ func (p *process) stop(ctx context.Context) (err error) {
 	if p.verifier != nil {
 		p.verifier.Close()
 	}
-	if p.certificates != nil {
-		p.certificates.stop()
-	}
+	p.certificates.end()
+	p.inner.end()
 	return err
 }
 

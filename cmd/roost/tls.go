@@ -20,12 +20,11 @@ type certificates struct {
 	stop   context.CancelFunc
 }
 
-// openCertificates reads those of the configuration, and again when they change.
-func openCertificates(c *config.Config, log *slog.Logger) (*certificates, error) {
-	if !c.Secure() {
+// openCertificates reads those of the configuration, if there are any, and again when they change.
+func openCertificates(o certs.Options, log *slog.Logger) (*certificates, error) {
+	if len(o.Pairs)+len(o.ACME.Hosts) == 0 {
 		return nil, nil
 	}
-	o := c.Certificates()
 	o.Logger = log
 	source, err := certs.Open(o)
 	if err != nil {
@@ -34,6 +33,12 @@ func openCertificates(c *config.Config, log *slog.Logger) (*certificates, error)
 	ctx, stop := context.WithCancel(context.Background())
 	go source.Run(ctx)
 	return &certificates{source, stop}, nil
+}
+
+func (c *certificates) end() {
+	if c != nil {
+		c.stop()
+	}
 }
 
 // listen opens the clients' addresses.
@@ -81,22 +86,28 @@ func tlsRoom(c *config.Config, limit int) int {
 	return min(2*c.MaxTLSFallback+handshakeDescriptors, limit/2)
 }
 
+// allCertificates has the metrics of certificates; some may be nil.
+type allCertificates []*certificates
+
 // Describe implements prometheus.Collector.
-func (c *certificates) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+func (all allCertificates) Describe(ch chan<- *prometheus.Desc) {
+	prometheus.DescribeByCollect(all, ch)
+}
 
 // Collect implements prometheus.Collector.
-func (c *certificates) Collect(ch chan<- prometheus.Metric) {
-	out := samples(ch)
-	if c == nil {
-		out.count(descTLSReloads, 0)
-		return
-	}
-	out.count(descTLSReloads, c.source.Failures())
-	seen := map[string]bool{}
-	for _, s := range c.source.Served() {
-		if !seen[s.File] {
-			out.gauge(descTLSNotAfter, s.NotAfter.Unix(), s.File)
+func (all allCertificates) Collect(ch chan<- prometheus.Metric) {
+	out, failures, seen := samples(ch), uint64(0), map[string]bool{}
+	for _, c := range all {
+		if c == nil {
+			continue
 		}
-		seen[s.File] = true
+		failures += c.source.Failures()
+		for _, s := range c.source.Served() {
+			if !seen[s.File] {
+				out.gauge(descTLSNotAfter, s.NotAfter.Unix(), s.File)
+			}
+			seen[s.File] = true
+		}
 	}
+	out.count(descTLSReloads, failures)
 }

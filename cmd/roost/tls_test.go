@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -138,4 +139,58 @@ func TestCheckTLS(t *testing.T) {
 			t.Errorf("%s: %s, want %q", c.flags, out, c.want)
 		}
 	}
+}
+
+// TestInternalTLS: the internal address by https, with a certificate that changes; the probe finds its way, and whoever
+// leaves it open to others is warned.
+func TestInternalTLS(t *testing.T) {
+	dir := t.TempDir()
+	first := time.Now().Add(48 * time.Hour).Truncate(time.Second)
+	cert, key := testcert.Files(t, dir, "roost.test", first)
+	g := start(t, "--internal-tls-cert", cert, "--internal-tls-key", key)
+	if g.internal == "" || !strings.Contains(g.Out.String(), "admin=https://"+g.internal+"/admin/") {
+		t.Errorf("it said %s", g.Out.String())
+	}
+	pool := x509.NewCertPool()
+	serial := func() int64 {
+		pem, err := os.ReadFile(cert)
+		if err != nil || !pool.AppendCertsFromPEM(pem) {
+			t.Fatal(err)
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "roost.test"}, DisableKeepAlives: true}}
+		res, err := client.Get("https://" + g.internal + "/health")
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatal(res, err)
+		}
+		res.Body.Close()
+		return res.TLS.PeerCertificates[0].SerialNumber.Int64()
+	}
+	if n := serial(); n != first.Unix() {
+		t.Errorf("serial number %d, want %d", n, first.Unix())
+	}
+	if res, err := http.Get("http://" + g.internal + "/health"); err == nil && res.StatusCode == http.StatusOK {
+		t.Error("it speaks plain HTTP, too")
+	}
+	for _, flags := range [][]string{{"--internal-tls-cert", cert}, nil} {
+		out, err := exec.Command(roost, append([]string{"health", "--internal-address", g.internal}, flags...)...).CombinedOutput()
+		if ok := err == nil; ok != (flags != nil) {
+			t.Errorf("health %v: %s, %v", flags, out, err)
+		}
+	}
+	second := first.Add(time.Hour)
+	testcert.Files(t, dir, "roost.test", second)
+	eventually(t, func() error {
+		if serial() != second.Unix() {
+			return errors.New("the old certificate is still served")
+		}
+		return nil
+	})
+	for flags, warned := range map[string]bool{"--internal-address=0.0.0.0:8001": true, "--internal-address=127.0.0.1:8001": false,
+		"--internal-address=:8001 --internal-tls-cert=" + cert + " --internal-tls-key=" + key: false} {
+		out, err := exec.Command(roost, append([]string{"check", "--dev"}, strings.Fields(flags)...)...).CombinedOutput()
+		if err != nil || strings.Contains(string(out), "can be reached from other machines") != warned {
+			t.Errorf("check %s: %s, %v", flags, out, err)
+		}
+	}
+	g.end(os.Interrupt)
 }

@@ -64,6 +64,8 @@ type TLS struct {
 	ACMEDirectory   string   `name:"acme-directory" placeholder:"URL" help:"The authority's directory; Let's Encrypt by default."`
 	ACMEAcceptTerms bool     `name:"acme-accept-terms" help:"Accept the authority's terms of service; it gives no certificates otherwise."`
 	NoKernelTLS     bool     `name:"no-kernel-tls" help:"Leave all TLS sessions to user space, at some 29 KB each, even if the kernel could carry them."`
+	InternalTLSCert string   `name:"internal-tls-cert" placeholder:"FILE" help:"Certificate (PEM) with which the internal address speaks TLS (https), read again when it changes; with --internal-tls-key. Without one it speaks plain HTTP."`
+	InternalTLSKey  string   `name:"internal-tls-key" placeholder:"FILE" help:"Its key (PEM)."`
 	MaxTLSFallback  int      `name:"max-tls-fallback" help:"TLS sessions in user space at the same time, where the kernel carries none; more are turned away." default:"10000"`
 }
 

@@ -49,6 +49,9 @@ var kinds = []struct {
 	{"no e-mail", "dev: true\nacme-accept-terms: true\nacme-dir: /tmp\nacme-hosts: [a.example.com]\nacme-email: me\n", 5, `--acme-email "me" must be like`},
 	{"TLS fallback", "dev: true\nmax-tls-fallback: -1\n", 2, "--max-tls-fallback is -1, must be 0 (none) or more"},
 
+	{"internal certificate without a key", "dev: true\ninternal-tls-cert: CERT\n", 2, "--internal-tls-cert and --internal-tls-key go together"},
+	{"internal key of another certificate", "dev: true\ninternal-tls-cert: CERT\ninternal-tls-key: OTHER\n", 2, "--internal-tls-cert, --internal-tls-key: "},
+
 	// Who may connect.
 	{"nobody could connect", "memory: true\n", 0, "no client could connect: there is no key to verify tokens with. Give --hmac-secret-key"},
 	{"RSA key", "dev: true\nrsa-public-key: a\n", 2, "RSA public key"},

@@ -43,6 +43,8 @@ var samples = map[string]struct{ value, with string }{
 	"acme-accept-terms": {"true", "acme-hosts: [a.example.com]\nacme-dir: /tmp/acme\n"},
 	"no-kernel-tls":     {"true", ""},
 	"max-tls-fallback":  {"7", ""},
+	"internal-tls-cert": {"CERT", "internal-tls-key: KEY\n"},
+	"internal-tls-key":  {"KEY", "internal-tls-cert: CERT\n"},
 
 	"hmac-secret-key":    {"a secret", ""},
 	"rsa-public-key":     {"RSA", ""},

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/mail"
 	"net/url"
 	"strconv"
@@ -21,6 +22,23 @@ func (c *Config) Certificates() certs.Options {
 		}
 	}
 	return o
+}
+
+// InternalCertificates returns those of the internal address; without pairs it speaks plain HTTP.
+func (c *Config) InternalCertificates() (o certs.Options) {
+	if c.InternalTLSCert != "" {
+		o.Pairs = []certs.Pair{{Certificate: c.InternalTLSCert, Key: c.InternalTLSKey}}
+	}
+	return o
+}
+
+// Doubts are settings that work, but are probably not meant so where others can reach this machine.
+func (c *Config) Doubts() (all []string) {
+	if addr, err := net.ResolveTCPAddr("tcp", c.InternalAddress); err == nil && !addr.IP.IsLoopback() && c.InternalTLSCert == "" {
+		all = append(all, fmt.Sprintf("--internal-address %s can be reached from other machines and speaks plain HTTP: keys and passwords can be read on the way; "+
+			"give --internal-tls-cert, or keep it on a private network", c.InternalAddress))
+	}
+	return all
 }
 
 // Secure reports whether there are certificates, and so clients over TLS.
@@ -47,6 +65,14 @@ func (c *Config) tls() (all []error) {
 	for i, p := range c.Certificates().Pairs {
 		if _, err := p.Load(); err != nil {
 			all = append(all, c.place(setting.At(fmt.Errorf("--tls-cert, --tls-key: %w", err), "tls-cert", strconv.Itoa(i))))
+		}
+	}
+	switch {
+	case (c.InternalTLSCert == "") != (c.InternalTLSKey == ""):
+		wrong(errors.New("--internal-tls-cert and --internal-tls-key go together: give both or none"), "internal-tls-cert", "internal-tls-key")
+	case c.InternalTLSCert != "":
+		if _, err := c.InternalCertificates().Pairs[0].Load(); err != nil {
+			wrong(fmt.Errorf("--internal-tls-cert, --internal-tls-key: %w", err), "internal-tls-cert")
 		}
 	}
 	if len(c.ACMEHosts) > 0 {
@@ -76,7 +102,7 @@ func (c *Config) tls() (all []error) {
 
 // Expired warns of certificates that clients will not trust at the given time.
 func (c *Config) Expired(now time.Time) (warnings []string) {
-	for _, p := range c.Certificates().Pairs {
+	for _, p := range append(c.Certificates().Pairs, c.InternalCertificates().Pairs...) {
 		leaf, err := p.Load()
 		switch {
 		case err != nil: // a problem, told elsewhere
