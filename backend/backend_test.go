@@ -555,3 +555,34 @@ func TestClientsHeaders(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A connection that was kept and is dead costs no call that may be repeated, and one that may
+// not be gets its error.
+func TestDeadConnection(t *testing.T) {
+	var calls atomic.Int64
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1)%2 == 0 { // the second on each connection
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				err = c.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		says(`{"result":{}}`)(w, r)
+	})
+	c := one(Endpoint{URL: url})
+	c.Refresh = "b"
+	s := set(t, Options{Config: c})
+	for range 2 {
+		if _, err := s.Handlers().Refresh(t.Context(), gateway.RefreshEvent{Peer: peer}); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := s.rpcOf(t.Context(), "m", ""); err != client.ErrInternal || calls.Load() != 4 {
+		t.Errorf("%v after %d calls", err, calls.Load())
+	}
+	counted(t, s, map[string]uint64{"refresh/ok": 2, "rpc/broken": 1})
+}

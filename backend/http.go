@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	idleTimeout   = 90 * time.Second // of a connection to a backend
-	maxHead       = 64 << 10         // bytes of an answer's head
-	drainLimit    = 4 << 10          // bytes of an answer that is of no use, which is read to keep its connection
+	// idleTimeout is that of a connection to a backend. Node and Apache close theirs after
+	// 5 s: a call that meets that has been sent, and gets no answer.
+	idleTimeout   = 4 * time.Second
+	maxHead       = 64 << 10 // bytes of an answer's head
+	drainLimit    = 4 << 10  // bytes of an answer that is of no use, which is read to keep its connection
 	jsonMediaType = "application/json"
 )
 
@@ -60,6 +62,9 @@ func (a *httpAsker) ask(ctx context.Context, q *request, body []byte) ([]byte, e
 		if name = http.CanonicalHeaderKey(name); a.own[name] == nil {
 			req.Header[name] = []string{value}
 		}
+	}
+	if q.again { // net/http then sends it anew if a connection that was kept turns out to be dead
+		req.Header["X-Idempotency-Key"] = []string{} // which is not sent
 	}
 	if q.raw != nil {
 		maps.Copy(req.Header, q.raw.header)

@@ -36,9 +36,9 @@ export const prefix = () => randomBytes(4).toString('hex')
 const only = new RegExp(process.env.SCENARIO ?? '')
 
 /** One test per scenario. Some wait for time to pass, so several run at once; each has channels and users of its own. */
-export function all (title, run) {
+export function all (title, run, which = scenarios) {
   describe(title, { concurrency: 6 }, () => {
-    for (const name of Object.keys(scenarios).filter((name) => only.test(name))) test(name, () => run(name))
+    for (const name of Object.keys(which).filter((name) => only.test(name))) test(name, () => run(name))
   })
 }
 
@@ -46,7 +46,7 @@ export function all (title, run) {
 export async function openPage (chromium, gateway, build) {
   const page = await chromium.browser.newPage()
   const files = { 'sdk.js': `node_modules/centrifuge/dist/${build}` }
-  for (const file of ['scenarios.js', 'scenarios-recovery.js', 'scenarios-auth.js', 'harness.js']) files[file] = file
+  for (const file of ['scenarios.js', 'scenarios-recovery.js', 'scenarios-auth.js', 'scenarios-backend.js', 'harness.js']) files[file] = file
   await page.route('**/sdk/*', async (route) => {
     const file = files[new URL(route.request().url()).pathname.slice('/sdk/'.length)]
     await route.fulfill({ contentType: 'text/javascript', body: await readFile(new URL(file, import.meta.url)) })
@@ -61,7 +61,7 @@ export async function openPage (chromium, gateway, build) {
 /** Runs in the browser. */
 export async function runThere ({ name, protobuf, url, transport, prefix }) {
   const { Harness } = await import('/sdk/harness.js')
-  const parts = await Promise.all(['', '-recovery', '-auth'].map((part) => import(`/sdk/scenarios${part}.js`)))
+  const parts = await Promise.all(['', '-recovery', '-auth', '-backend'].map((part) => import(`/sdk/scenarios${part}.js`)))
   const { Centrifuge, WebSocket, EventSource, callAPI, signToken } = globalThis
   const harness = new Harness({ Centrifuge, WebSocket, EventSource, protobuf, url, transport, api: callAPI, sign: signToken, prefix })
   try {
