@@ -9,6 +9,7 @@ import WebSocket from 'ws'
 import { startChromium } from './chromium.js'
 import { startConfigured, startGateway } from './gateway.js'
 import { once } from './harness.js'
+import { startNATS } from './nats.js'
 import { sign } from './token.js'
 
 const SECRET = 'a secret that only this test knows, 0123456789'
@@ -161,6 +162,44 @@ test('one connection and all of a user are disconnected', async (t) => {
   await page.getByRole('button', { name: 'Show' }).click()
   await says(page, '#users-note', '0 connections')
   assert.equal(bob.client.state, 'connected')
+})
+
+test('of a cluster the page shows all nodes, and reaches clients of each', async (t) => {
+  const nats = await startNATS(t)
+  const gateways = []
+  for (const name of ['east', 'north', 'west']) gateways.push(await start(t, '--nats', nats, '--name', name))
+  const users = []
+  for (const [i, gateway] of gateways.entries()) users.push(await connect(t, gateway, `user-${i}`, 'chat:1'))
+  await connect(t, gateways[2], 'user-2', 'chat:2')
+  const arrived = users.map(({ subscription }) => once(subscription, 'publication'))
+  const page = await enter(t, gateways[0])
+  const listed = (expected) => page.waitForFunction((expected) => {
+    const rows = [...document.querySelectorAll('#nodes tbody tr')]
+    return rows.map(({ cells }) => `${cells[0].textContent.trim()} ${cells[2].textContent.trim()}`).join() === expected
+  }, expected)
+  await listed('east 1,north 1,west 2')
+
+  await page.getByRole('button', { name: 'List' }).click()
+  await says(page, '#channels-note', '2 with subscribers')
+  await page.getByRole('button', { name: 'chat:1' }).click()
+  await says(page, '#presence-note', '3 here')
+  await page.getByLabel('Data, JSON').fill('"to all"')
+  await page.getByRole('button', { name: 'Publish' }).click()
+  for (const publication of arrived) assert.equal((await publication).data, 'to all')
+  await users[1].subscription.publish('from north')
+  await page.getByRole('button', { name: 'chat:1' }).click()
+  await page.waitForFunction(() => document.querySelectorAll('#history code').length === 2)
+
+  await page.getByRole('textbox', { name: 'User' }).fill('user-2')
+  await page.getByRole('button', { name: 'Show' }).click()
+  await says(page, '#users-note', '2 connections')
+  const gone = new Promise((resolve) => users[2].client.on('disconnected', ({ code }) => resolve(code)))
+  await page.locator('#connections li', { hasText: 'chat:1' }).getByRole('button', { name: /^Disconnect client/ }).click()
+  assert.equal(await gone, 3503)
+  await listed('east 1,north 1,west 1')
+
+  await gateways[1].stop('SIGKILL')
+  await listed('east 1,west 1')
 })
 
 test('names and messages of clients are text, whatever they look like', async (t) => {

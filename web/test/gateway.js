@@ -26,7 +26,7 @@ export async function startConfigured (t, config, ...flags) {
 
 /** Starts a gateway, without storage unless a flag names some, and waits until it accepts; the test t stops it at its end if the test itself did not. */
 async function serve (t, flags) {
-  const storage = flags.includes('--data') ? [] : ['--memory']
+  const storage = flags.includes('--data') || flags.includes('--nats') ? [] : ['--memory']
   const child = spawn(binary, ['serve', '--address', '127.0.0.1:0', '--internal-address', '127.0.0.1:0', ...storage, ...flags],
     { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ROOST_API_KEY: API_KEY } })
   let log = ''
