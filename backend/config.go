@@ -86,6 +86,9 @@ const (
 	natsScheme         = "nats"
 )
 
+// Calls returns how many calls there may be from this node, under way and waiting.
+func (e Endpoint) Calls() int { return (1 + queueFactor) * e.withDefaults().Concurrency }
+
 func (e Endpoint) withDefaults() Endpoint {
 	e.Timeout = cmp.Or(e.Timeout, defaultTimeout)
 	e.Concurrency = cmp.Or(e.Concurrency, defaultConcurrency)

@@ -95,7 +95,7 @@ func (o *Options) validate() error {
 	o.MaxMessage = cmp.Or(o.MaxMessage, 64<<10)
 	o.QueueLimit = cmp.Or(o.QueueLimit, 1<<20)
 	o.RecoveryLimit = cmp.Or(o.RecoveryLimit, 300)
-	o.MaxCalls = cmp.Or(o.MaxCalls, 1024)
+	o.MaxCalls = cmp.Or(o.MaxCalls, DefaultMaxCalls)
 	o.refreshLimits.again = cmp.Or(o.refreshLimits.again, refreshAgain)
 	o.refreshLimits.waiting = cmp.Or(o.refreshLimits.waiting, refreshWaiting)
 	for _, l := range []struct {

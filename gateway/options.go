@@ -8,8 +8,11 @@ import (
 	"roost/broker"
 )
 
-// DefaultCallTimeout is that of Options.CallTimeout.
-const DefaultCallTimeout = 10 * time.Second
+// Defaults of Options.
+const (
+	DefaultCallTimeout = 10 * time.Second
+	DefaultMaxCalls    = 1024
+)
 
 // Options of a Node. The zero value of a field means its default.
 type Options struct {

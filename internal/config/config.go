@@ -209,9 +209,10 @@ func (c *Config) Gateway() gateway.Options {
 	if c.Dev && !c.opened {
 		channels.Default = gateway.Open()
 	}
-	calls := gateway.DefaultCallTimeout
-	for _, s := range c.Backends.Backends {
-		calls = max(calls, s.Timeout+time.Second) // the backend's own limit says more
+	timeout, calls := gateway.DefaultCallTimeout, 0
+	for _, s := range c.Backends.Backends { // whose own limits say more
+		timeout = max(timeout, s.Timeout+time.Second)
+		calls += s.Calls()
 	}
 	raw := maps.Clone(c.Raw)
 	for name, r := range raw {
@@ -225,6 +226,6 @@ func (c *Config) Gateway() gateway.Options {
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, StaleTimeout: c.StaleTimeout, ExpiryGrace: c.ExpiryGrace,
 		MaxChannels: c.MaxChannels, MaxChannelLength: c.MaxChannelLength, MaxMessage: c.MaxMessage,
 		QueueLimit: c.HardLimit, RecoveryLimit: c.RecoveryLimit, UserConnections: c.UserConnections,
-		CallTimeout: calls, Events: c.Backends.Events, Headers: c.Backends.Headers, Raw: raw,
+		CallTimeout: timeout, MaxCalls: max(gateway.DefaultMaxCalls, calls), Events: c.Backends.Events, Headers: c.Backends.Headers, Raw: raw,
 	}
 }

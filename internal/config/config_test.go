@@ -168,3 +168,22 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+// The node never refuses a call that a backend would take, nor gives up on it before that.
+func TestCalls(t *testing.T) {
+	for file, want := range map[string]int{
+		"": 1024, "backends: {servers: {a: {url: 'http://x'}}}": 1024, "backends: {servers: {a: {url: 'http://x'}, b: {url: 'http://x', concurrency: 1000}}}": 5 * 1128,
+	} {
+		c, err := load(t, file+"\n", "--dev")
+		if err != nil || len(c.Problems()) > 0 {
+			t.Fatal(err, c.Problems())
+		}
+		if got := c.Gateway().MaxCalls; got != want {
+			t.Errorf("%s: %d calls, want %d", file, got, want)
+		}
+	}
+	c, err := load(t, "backends: {servers: {a: {url: 'http://x', timeout: 40s}}}\n", "--dev")
+	if got := c.Gateway().CallTimeout; err != nil || got <= 40*time.Second {
+		t.Errorf("%v, %v", got, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -357,3 +358,44 @@ func fuzzDecode(f *testing.F, enc Encoding) {
 
 func FuzzDecodeJSON(f *testing.F)     { fuzzDecode(f, JSON) }
 func FuzzDecodeProtobuf(f *testing.F) { fuzzDecode(f, Protobuf) }
+
+// fuzzSkip holds Skip to what Decode says: after any number of its commands the rest holds the
+// others, and ends in an error where the whole does.
+func fuzzSkip(f *testing.F, enc Encoding) {
+	publish := &protocol.Command{Id: 1, Publish: &protocol.PublishRequest{Channel: "c", Data: []byte(`"\n"`)}}
+	large := &protocol.Command{Id: 1 << 31, Rpc: &protocol.RPCRequest{Data: []byte(`"` + strings.Repeat("x", 300) + `"`)}} // its size takes two bytes
+	three := commands(f, enc, publish, large, publish)
+	f.Add(three)
+	f.Add(three[:len(three)-1])
+	f.Add(append(slices.Clone(three), '\n'))
+	f.Add(append(slices.Clone(three), 0))
+	f.Add([]byte("\n\n{}"))
+	f.Add([]byte{0x80})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		decoded := func(frame []byte) (all []string, err error) {
+			err = Decode(enc, frame, func(c *protocol.Command) error {
+				b, err := c.MarshalCF()
+				all = append(all, string(b))
+				return err
+			})
+			return all, err
+		}
+		whole, err := decoded(frame)
+		for k := range whole {
+			rest, restErr := decoded(Skip(enc, frame, k))
+			if !slices.Equal(rest, whole[k:]) || (err == nil) != (restErr == nil) {
+				t.Fatalf("after %d of %q: %q, %v; want %q, %v", k, whole, rest, restErr, whole[k:], err)
+			}
+		}
+		if rest := Skip(enc, frame, len(whole)); err == nil && len(rest) > 0 {
+			t.Fatalf("%q is left behind all of %q", rest, whole)
+		}
+		if rest := Skip(enc, frame, len(frame)+1); len(rest) > 0 {
+			t.Fatalf("%q is left", rest)
+		}
+	})
+}
+
+func FuzzSkipJSON(f *testing.F)     { fuzzSkip(f, JSON) }
+func FuzzSkipProtobuf(f *testing.F) { fuzzSkip(f, Protobuf) }
