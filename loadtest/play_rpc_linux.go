@@ -18,7 +18,7 @@ type rpcs struct {
 	clients
 	calls          []call // InFlight places for each session
 	pacer, besides Pacer  // of load and bystanders; nil in the closed loop
-	count, beside  int64  // calls made or dropped
+	count, beside  int64  // calls made
 	turn, aside    int    // sessions to call next
 	flying         int64  // calls under way
 	busy           int64  // those of load
@@ -135,8 +135,6 @@ func (r *rpcs) same(result *protocol.RPCResult, s, seq uint32) bool {
 	return whole && m.run == uint32(r.w.Seed) && m.channel == r.id(s) && m.seq == seq
 }
 
-func (r *rpcs) message(c *client, p []byte) { r.clients.message(c, p) }
-
 func (r *rpcs) gone(c *client, lost bool) {
 	r.clients.gone(c, lost)
 	for k := range r.w.InFlight {
@@ -175,8 +173,11 @@ func (r *rpcs) due() (next int64) {
 			next = min(next, due)
 			break
 		}
+		if !r.inTurn(&r.aside, 0, w.Bystanders, 1, w.BystanderMethod, due) {
+			next = min(next, w.now+int64(retryPlace))
+			break
+		}
 		r.beside++
-		r.late(r.inTurn(&r.aside, 0, w.Bystanders, 1, w.BystanderMethod, due), due)
 	}
 	if r.pacer == nil {
 		return next
@@ -190,14 +191,16 @@ func (r *rpcs) due() (next int64) {
 			return min(next, due)
 		}
 		if r.busy == int64(w.InFlight)*int64(w.Connections-w.Bystanders) || !r.inTurn(&r.turn, w.Bystanders, w.Connections, w.InFlight, w.Method, due) {
-			return min(next, w.now+int64(time.Millisecond)) // it stays due until somebody has a place
+			return min(next, w.now+int64(retryPlace))
 		}
-		r.late(true, due)
 		r.count++
 		r.busy++
 	}
 	return w.now // more is due, after a look at the events
 }
+
+// retryPlace is when a call that found no place tries again. It stays due, and its latency counts from then.
+const retryPlace = time.Millisecond
 
 // inTurn has the next session from first on, below end, that has a place make a call.
 func (r *rpcs) inTurn(turn *int, first, end, places int, method string, due int64) bool {
@@ -207,25 +210,25 @@ func (r *rpcs) inTurn(turn *int, first, end, places int, method string, due int6
 			*turn = first
 		}
 		if !r.w.clients[r.sessions[s].slot].blocked() && r.call(s, places, method, due) {
+			if clock()-due > int64(lateAfter) {
+				r.w.stats.Late++
+			}
 			return true
 		}
 	}
 	return false
 }
 
-// late counts calls that were made late, or not at all.
-func (r *rpcs) late(made bool, due int64) {
-	if !made || clock()-due > int64(lateAfter) {
-		r.w.stats.Late++
-	}
-}
-
-// drop counts the load's calls that were due and found no place until the end.
+// drop counts the calls that were due and found no place until the end.
 func (r *rpcs) drop() {
-	if r.pacer != nil {
-		n := int64(sort.Search(math.MaxInt32, func(i int) bool { return r.done(r.pacer.Due(r.count + int64(i))) }))
-		r.count += n
-		r.w.stats.Late += n
+	late := func(p Pacer, count int64) int64 {
+		return int64(sort.Search(math.MaxInt32, func(i int) bool { return p.Due(count+int64(i)) >= r.w.Duration }))
+	}
+	if r.w.Bystanders > 0 {
+		r.w.stats.Late += late(r.besides, r.beside)
+	}
+	if r.pacer != nil && r.w.Bystanders < r.w.Connections {
+		r.w.stats.Late += late(r.pacer, r.count)
 	}
 }
 
