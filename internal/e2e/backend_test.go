@@ -180,20 +180,9 @@ func TestBackendEmbeddedNATS(t *testing.T) {
 func TestBackendNATS(t *testing.T) {
 	t.Parallel()
 	n := startNATS(t)
-	path, err := build("backend-nats", "roost/examples/backend-nats")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var backends []*proctest.Process
 	for range 2 {
-		p, err := proctest.Start(exec.Command(path, "--url", n.urls()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(p.Kill)
-		if _, err := await(p); err != nil {
-			t.Fatal(err)
-		}
+		p, _ := startExample(t, "backend-nats", "--url", n.urls())
 		backends = append(backends, p)
 	}
 	for i := range 2 {
@@ -228,34 +217,5 @@ func TestBackendNATS(t *testing.T) {
 		} else if e := c.wait(t, "disconnected", ""); e.code != 4500 {
 			t.Errorf("%+v", e)
 		}
-	}
-}
-
-// A raw route's backend on the embedded NATS answers, pushes unasked and closes.
-func TestRawRouteEmbeddedNATS(t *testing.T) {
-	t.Parallel()
-	g := start(t, configuration+rpcRoute, "--memory", "--nats-listen", loopback+":0")
-	startRPC(t, "nats://"+proctest.Fields(g.Out.String())["nats"])
-	r := g.onRoute(t, "/rpc", false)
-	go func() {
-		for i := range rawMessages {
-			r.write(call(i, "echo", fmt.Sprintf(`["%d"]`, i)))
-		}
-	}()
-	if next, err := echoed(r, 0, rawMessages); err != nil {
-		t.Fatalf("answer %d: %v", next, err)
-	}
-	r.write(call(7, "count", "500"))
-	if b, err := r.readFrame(); err != nil || !strings.Contains(string(b), "as you wish") {
-		t.Fatalf("%s, %v", b, err)
-	}
-	for i := range 500 {
-		if b, err := r.readFrame(); err != nil || !strings.Contains(string(b), fmt.Sprintf(`"params":%d}`, i)) {
-			t.Fatalf("%d: %s, %v", i, b, err)
-		}
-	}
-	r.write(call(1, "leave", "[]"))
-	if code, err := ends(r); code != 4500 {
-		t.Errorf("%d, %v", code, err)
 	}
 }

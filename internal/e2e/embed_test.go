@@ -9,41 +9,20 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
 
-	"roost/internal/proctest"
 	"roost/proto/ws"
 )
-
-// example runs one that embeds roost and returns what it says after "ready".
-func example(t testing.TB, name string) (*proctest.Process, string) {
-	t.Helper()
-	path, err := build(name, "roost/examples/"+name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := proctest.Start(exec.Command(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Kill)
-	line, err := await(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p, strings.TrimPrefix(line, "ready ")
-}
 
 // The gateway as a library: the program's own rules decide who comes in and what is published,
 // its pages are at the same address, and it hears of those that go.
 func TestEmbedChat(t *testing.T) {
 	t.Parallel()
-	p, url := example(t, "embed-chat")
+	p, url := startExample(t, "embed-chat")
 	res, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +91,7 @@ func receive[T any](t testing.TB, ch <-chan T) (v T) {
 // The engine alone: every player sees the moves of all.
 func TestEngineGame(t *testing.T) {
 	t.Parallel()
-	_, url := example(t, "engine-game")
+	_, url := startExample(t, "engine-game")
 	address, _, _ := strings.Cut(strings.TrimPrefix(url, "ws://"), "/")
 	if _, err := dialAt(address, "/play", false); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("without a name: %v", err)
@@ -139,7 +118,7 @@ func TestEngineGame(t *testing.T) {
 		}
 	}
 	players[1].write([]byte("fly"))
-	if code, err := ends(players[1]); code != 4000 {
+	if code, err := players[1].end(); code != 4000 {
 		t.Errorf("%d, %v", code, err)
 	}
 }
@@ -148,7 +127,7 @@ func TestEngineGame(t *testing.T) {
 // ends its connection only.
 func TestPollerLines(t *testing.T) {
 	t.Parallel()
-	_, at := example(t, "poller-lines")
+	_, at := startExample(t, "poller-lines")
 	address := strings.ReplaceAll(strings.TrimPrefix(at, "nc "), " ", ":")
 	var in []*bufio.Reader
 	var out []net.Conn

@@ -75,6 +75,25 @@ func await(p *proctest.Process) (string, error) {
 	return "", fmt.Errorf("%v is not ready after %v\n%s", p.Cmd.Args, patience, p.Log.String())
 }
 
+// startExample runs one of examples/ until the test ends, and returns what it says after "ready".
+func startExample(t testing.TB, name string, args ...string) (*proctest.Process, string) {
+	t.Helper()
+	path, err := build(name, "roost/examples/"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := proctest.Start(exec.Command(path, args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	line, err := await(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, strings.TrimPrefix(line, "ready ")
+}
+
 // gateway is a running `roost serve`.
 type gateway struct {
 	*proctest.Process

@@ -76,18 +76,7 @@ func startMQTT(t testing.TB) (h *mqttHouse, broker *proctest.Process) {
 
 func (h *mqttHouse) startBridge(t testing.TB) *proctest.Process {
 	t.Helper()
-	path, err := build("raw-mqtt", "roost/examples/raw-mqtt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := proctest.Start(exec.Command(path, "--url", h.nats, "--broker", h.tcp))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Kill)
-	if _, err := await(p); err != nil {
-		t.Fatal(err)
-	}
+	p, _ := startExample(t, "raw-mqtt", "--url", h.nats, "--broker", h.tcp)
 	return p
 }
 
@@ -233,7 +222,7 @@ func TestMQTTEnds(t *testing.T) {
 	defer r.conn.Close()
 	r.binary = true
 	r.write([]byte("GET / HTTP/1.1\r\n\r\n"))
-	if code, err := ends(r); code != 1000 {
+	if code, err := r.end(); code != 1000 {
 		t.Errorf("what is no MQTT: closed with %d, %v", code, err)
 	}
 }

@@ -228,7 +228,7 @@ func (r *raw) connect(token string) (*protocol.ConnectResult, error) {
 // end reads until the connection ends and returns the code of the close frame.
 func (r *raw) end() (uint16, error) {
 	for {
-		_, err := r.next()
+		_, err := r.readFrame()
 		var c *closed
 		if errors.As(err, &c) {
 			return c.code, nil

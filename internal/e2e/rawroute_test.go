@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -36,18 +35,7 @@ func (g *gateway) onRoute(t testing.TB, target string, bin bool, header ...strin
 // startRPC runs the example that serves JSON-RPC.
 func startRPC(t testing.TB, urls string) *proctest.Process {
 	t.Helper()
-	path, err := build("raw-jsonrpc", "roost/examples/raw-jsonrpc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := proctest.Start(exec.Command(path, "--url", urls))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Kill)
-	if _, err := await(p); err != nil {
-		t.Fatal(err)
-	}
+	p, _ := startExample(t, "raw-jsonrpc", "--url", urls)
 	return p
 }
 
@@ -72,61 +60,60 @@ func echoed(r *raw, from, want int) (next int, err error) {
 	return next, nil
 }
 
-// JSON-RPC over a raw route and NATS: every message comes once, in order, and unchanged, both
-// ways; what the backend starts itself comes too.
+// talkRPC has a client of the example call and be called: every message comes once, in order, and
+// unchanged, both ways; what the backend starts itself comes too, and its goodbye.
+func (g *gateway) talkRPC(t *testing.T) {
+	t.Helper()
+	r := g.onRoute(t, "/rpc", false)
+	go func() {
+		for i := range rawMessages {
+			r.write(call(i, "echo", fmt.Sprintf(`["%d"]`, i)))
+		}
+	}()
+	if next, err := echoed(r, 0, rawMessages); err != nil {
+		t.Fatalf("answer %d: %v", next, err)
+	}
+	r.write(call(7, "count", "500"))
+	if b, err := r.readFrame(); err != nil || !strings.Contains(string(b), "as you wish") {
+		t.Fatalf("%s, %v", b, err)
+	}
+	for i := range 500 {
+		if b, err := r.readFrame(); err != nil || !strings.Contains(string(b), fmt.Sprintf(`"params":%d}`, i)) {
+			t.Fatalf("%d: %s, %v", i, b, err)
+		}
+	}
+	for sent, want := range map[string]string{`{"jsonrpc":`: "-32700", `{}`: "-32600", string(call(1, "dance", "[]")): "-32601", string(call(1, "add", `"a"`)): "-32602"} {
+		r.write([]byte(sent))
+		if b, err := r.readFrame(); err != nil || !strings.Contains(string(b), want) {
+			t.Errorf("%s: %s, %v", sent, b, err)
+		}
+	}
+	r.write(call(1, "leave", "[]"))
+	if code, err := r.end(); code != 4500 {
+		t.Errorf("%d, %v", code, err)
+	}
+	m := g.metrics(t)
+	if in, out := m[`roost_raw_messages_total{direction="in",route="calls"}`], m[`roost_raw_messages_total{direction="out",route="calls"}`]; in < rawMessages || out < rawMessages {
+		t.Errorf("counted %v in, %v out", in, out)
+	}
+}
+
+// JSON-RPC over raw routes of a cluster's gateways, which share the backend.
 func TestRawRouteNATS(t *testing.T) {
 	t.Parallel()
 	n := startNATS(t)
 	startRPC(t, n.urls())
-	for range 2 { // a cluster's gateways share the backend
-		g := start(t, configuration+rpcRoute, "--nats", n.urls(), "--nats-replicas", "3")
-		r := g.onRoute(t, "/rpc", false)
-		go func() {
-			for i := range rawMessages {
-				r.write(call(i, "echo", fmt.Sprintf(`["%d"]`, i)))
-			}
-		}()
-		if next, err := echoed(r, 0, rawMessages); err != nil {
-			t.Fatalf("answer %d: %v", next, err)
-		}
-		r.write(call(7, "count", "500"))
-		if b, err := r.readFrame(); err != nil || !strings.Contains(string(b), "as you wish") {
-			t.Fatalf("%s, %v", b, err)
-		}
-		for i := range 500 {
-			if b, err := r.readFrame(); err != nil || !strings.Contains(string(b), fmt.Sprintf(`"params":%d}`, i)) {
-				t.Fatalf("%d: %s, %v", i, b, err)
-			}
-		}
-		for sent, want := range map[string]string{`{"jsonrpc":`: "-32700", `{}`: "-32600", string(call(1, "dance", "[]")): "-32601", string(call(1, "add", `"a"`)): "-32602"} {
-			r.write([]byte(sent))
-			if b, err := r.readFrame(); err != nil || !strings.Contains(string(b), want) {
-				t.Errorf("%s: %s, %v", sent, b, err)
-			}
-		}
-		r.write(call(1, "leave", "[]"))
-		if code, err := ends(r); code != 4500 {
-			t.Errorf("%d, %v", code, err)
-		}
-		m := g.metrics(t)
-		if in, out := m[`roost_raw_messages_total{direction="in",route="calls"}`], m[`roost_raw_messages_total{direction="out",route="calls"}`]; in < rawMessages || out < rawMessages {
-			t.Errorf("counted %v in, %v out", in, out)
-		}
+	for range 2 {
+		start(t, configuration+rpcRoute, "--nats", n.urls(), "--nats-replicas", "3").talkRPC(t)
 	}
 }
 
-// ends reads until the client is closed and returns the code.
-func ends(r *raw) (uint16, error) {
-	for {
-		_, err := r.readFrame()
-		var c *closed
-		if errors.As(err, &c) {
-			return c.code, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
+// The same with the backend on the embedded NATS.
+func TestRawRouteEmbeddedNATS(t *testing.T) {
+	t.Parallel()
+	g := start(t, configuration+rpcRoute, "--memory", "--nats-listen", loopback+":0")
+	startRPC(t, "nats://"+proctest.Fields(g.Out.String())["nats"])
+	g.talkRPC(t)
 }
 
 // What a killed backend, and then a NATS that is away, cost a client of a raw route: it is
@@ -313,7 +300,7 @@ func TestRawRouteHTTP(t *testing.T) {
 		t.Error("bytes that are no UTF-8 were sent as text")
 	}
 	g.must(t, "disconnect", object{"user": "zoë"}, nil)
-	if code, err := ends(r); code != 3503 {
+	if code, err := r.end(); code != 3503 {
 		t.Errorf("%d, %v", code, err)
 	}
 	eventually(t, func() error {
@@ -347,7 +334,7 @@ func TestRawRouteBadInput(t *testing.T) {
 		before := sum(g.metrics(t), test.metric, test.part)
 		r := g.onRoute(t, test.target, test.binary, "X-Pass: open")
 		r.write(test.message)
-		if code, err := ends(r); code != test.code {
+		if code, err := r.end(); code != test.code {
 			t.Errorf("%s: %d, %v, want %d", test.what, code, err, test.code)
 		}
 		if after := sum(g.metrics(t), test.metric, test.part); after <= before {

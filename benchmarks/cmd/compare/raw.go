@@ -41,15 +41,11 @@ func raw(quick bool) scenario {
 const rawConfig = "backends: {servers: {bench: {url: 'nats:bench'}}}\nraw: {load: {backend: bench, auth: none, no-events: true}}\n"
 
 func (s scenario) runRaw(ctx context.Context, o options, _ *fleet.Process, server fleet.Server) (figures map[string]float64, err error) {
-	folder, err := os.MkdirTemp("", "roost-raw-")
+	folder, config, err := writeConfig(rawConfig)
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(folder)
-	config := filepath.Join(folder, "roost.yaml")
-	if err := os.WriteFile(config, []byte(rawConfig), 0o600); err != nil {
-		return nil, err
-	}
 	broker, err := fleet.StartNATS(o.root, o.binaries, folder)
 	if err != nil {
 		return nil, err
