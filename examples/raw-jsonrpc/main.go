@@ -27,7 +27,7 @@ import (
 
 type request struct {
 	Version string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"` // none: a notification, which is not answered
+	ID      json.RawMessage `json:"id,omitempty"` // none: a notification, which is not answered
 	Method  string          `json:"method"`
 	Params  json.RawMessage `json:"params"`
 }
