@@ -175,6 +175,8 @@ func TestRawIdle(t *testing.T) {
 		seen, extras := 0, 0
 		n.each(func(s *session) {
 			seen++
+			s.Mu.Lock()
+			defer s.Mu.Unlock()
 			if s.extra != nil {
 				extras++
 			}
