@@ -243,6 +243,7 @@ func TestGuestHostile(t *testing.T) {
 	}{
 		{"KeyUpdate", "tls_record", record(handshake, 24, 0, 0, 1, 0)},
 		{"fatal alert", "tls_record", record(alert, 2, 80)},
+		{"warning alert", "tls_record", record(alert, 1, 90)},
 		{"half an alert", "tls_record", record(alert, 1)},
 		{"unknown type", "tls_record", record(99, 1, 2, 3)},
 		{"close_notify in a message", "peer_gone", func(r *records13) { r.write(23, 0x81, 0x85, 1, 2); r.write(alert, 1, 0) }},

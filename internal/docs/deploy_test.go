@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -314,7 +315,10 @@ func TestContainerfile(t *testing.T) {
 	}, func(sample string) []string { return imageProblems(sample, module, v) })
 }
 
-const unit = "deploy/roost.service"
+const (
+	unit    = "deploy/roost.service"
+	unitTLS = "deploy/roost-tls.conf" // an addition to it
+)
 
 // hardened is what the unit must say, whatever else it does.
 var hardened = []string{"Type=exec", "DynamicUser=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes",
@@ -352,14 +356,36 @@ func TestUnit(t *testing.T) {
 		{strings.Replace(text, "ROOST_API_KEY", "ROOST_KEY", 1), "ROOST_KEY"},
 	}, func(sample string) []string { return unitProblems(sample, v) })
 
-	systemd, err := exec.LookPath("systemd-analyze")
-	if err != nil {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		return
 	}
 	// The binary is where the unit says on no machine of ours.
-	file := filepath.Join(t.TempDir(), "roost.service")
-	write(t, file, strings.ReplaceAll(text, "/usr/local/bin/roost", binary(t, roostBin)))
-	if out, err := exec.Command(systemd, "verify", "--man=no", file).CombinedOutput(); err != nil || strings.Contains(string(out), "roost.service:") {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	text = strings.ReplaceAll(text, "/usr/local/bin/roost", binary(t, roostBin))
+	addition := string(read(t, unitTLS))
+	for name, with := range map[string]string{"alone": "", "with TLS": addition} {
+		if said := verified(t, text, with); said != "" {
+			t.Errorf("%s: %s", name, said)
+		}
 	}
+	if verified(t, text, strings.Replace(addition, "Ambient", "Ambiant", 1)) == "" {
+		t.Error("systemd-analyze verify accepts AmbiantCapabilities")
+	}
+}
+
+// verified returns what systemd has against a unit with an addition, if there is one.
+func verified(t *testing.T, text, addition string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "roost.service")
+	write(t, file, text)
+	if addition != "" {
+		if err := os.Mkdir(file+".d", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(file+".d", "tls.conf"), addition)
+	}
+	out, err := exec.Command("systemd-analyze", "verify", "--man=no", file).CombinedOutput()
+	if err == nil && !strings.Contains(string(out), "roost.service") {
+		return ""
+	}
+	return fmt.Sprintf("systemd-analyze verify: %v\n%s", err, out)
 }
