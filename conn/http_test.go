@@ -71,8 +71,8 @@ func TestHTTP(t *testing.T) {
 			}
 			_ = c.CloseWrite()
 			c.expectEnd()
-			eventually(t, "closed", func() bool { return s.Poller().Live() == 0 })
-			if st := s.Stats(); st.Upgrades != 0 || len(j.all()) != 0 || st.Closed["http"]+st.Closed["handshake_refused"] != 1 {
+			eventually(t, "closed", func() bool { st := s.Stats(); return st.Closed["http"]+st.Closed["handshake_refused"] == 1 })
+			if st := s.Stats(); st.Upgrades != 0 || len(j.all()) != 0 || s.Poller().Live() != 0 {
 				t.Errorf("upgrades %d, closed %v, calls %q", st.Upgrades, st.Closed, j.all())
 			}
 		})
