@@ -87,8 +87,10 @@ var (
 	errUnknown  = errors.New("broker: the connection to NATS broke: what was under way may be lost")
 )
 
-// Wire connects to NATS once more. At most limit bytes wait to be sent.
-func (b *Broker) Wire(limit int) (*Wire, error) {
+// Wire connects to NATS once more. At most limit bytes wait to be sent. broken, if not nil, is called
+// whenever the connection breaks: what was on its way to or from the server may be lost, also what the
+// server had confirmed.
+func (b *Broker) Wire(limit int, broken func()) (*Wire, error) {
 	w := &Wire{limit: limit, wake: make(chan struct{}, 1), ended: make(chan struct{}), done: make(chan struct{})}
 	opts := []nats.Option{
 		nats.Name("roost " + b.opts.Node + " raw"),
@@ -104,6 +106,9 @@ func (b *Broker) Wire(limit int) (*Wire, error) {
 			case <-w.ended:
 			default:
 				b.log.Warn("NATS is away for raw routes", "error", err)
+				if broken != nil {
+					broken()
+				}
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { w.largest.Store(nc.MaxPayload()) }),

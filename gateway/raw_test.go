@@ -95,7 +95,7 @@ func TestRawNATS(t *testing.T) {
 	n := start(t, func(o *Options) {
 		o.Raw = RawRoutes{"chat": {Backend: "b", Auth: "none", Subject: "app"}, "away": {Backend: "b", Auth: "none", Subject: "nobody"}}
 	})
-	back, err := n.broker.Wire(1 << 20)
+	back, err := n.broker.Wire(1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestRawIdle(t *testing.T) {
 		o.Raw = RawRoutes{"nats": {Backend: "b", Auth: "none", Subject: "app"}, "http": {Backend: "b", Auth: "none"}}
 		o.Handlers.RawMessage = func(_ context.Context, m RawMessage) (RawData, error) { return m.RawData, nil }
 	})
-	back, err := n.broker.Wire(1 << 20)
+	back, err := n.broker.Wire(1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,11 @@ package gateway
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"roost/broker"
 	"roost/conn"
@@ -29,6 +32,7 @@ type rawNATS struct {
 	rt      *rawRoute
 	in, out string // beginnings of the subjects, out with the node
 	boxes   map[*poller.Loop]*rawOutbox
+	started atomic.Bool // boxes is there
 }
 
 // rawOutbox is what the backend says to the clients of one loop.
@@ -39,7 +43,19 @@ type rawOutbox struct {
 	spare []rawPush // the other half of list
 	bytes int
 	gone  bool // the loop has stopped
+
+	recent rawRecent
 }
+
+// rawRecent are the clients of a loop that had a message lately: where NATS breaks, theirs may be lost.
+// Owned by the loop.
+type rawRecent struct {
+	now, before []poller.Handle // since the last turn of rawTurn, and in the one before
+}
+
+// rawTurn is how long a message counts as under way after NATS has confirmed it, at least; at most
+// twice that.
+const rawTurn = 5 * time.Second
 
 type rawPush struct {
 	handle poller.Handle
@@ -63,7 +79,7 @@ func newRawNATS(rt *rawRoute) (*rawNATS, error) {
 	n := rt.node
 	if n.wire == nil {
 		var err error
-		if n.wire, err = n.broker.Wire(wireLimit); err != nil {
+		if n.wire, err = n.broker.Wire(wireLimit, n.rawBroken); err != nil {
 			return nil, err
 		}
 	}
@@ -80,8 +96,65 @@ func (x *rawNATS) start() error {
 		b.room.L = &b.mu
 		x.boxes[l] = b
 	}
+	x.started.Store(true)
+	go x.turns()
 	return x.rt.node.wire.Subscribe(x.out+">", x.pushed)
 }
+
+// turns forgets which clients had messages, after a while.
+func (x *rawNATS) turns() {
+	for tick := time.NewTicker(rawTurn); ; {
+		select {
+		case <-x.rt.node.ended:
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+		for l, b := range x.boxes {
+			l.Post(func() {
+				r := &b.recent
+				for _, h := range r.now {
+					if s := sessionAt(l, h); s != nil {
+						s.marks.And(^markRecent)
+					}
+				}
+				r.now, r.before = r.before[:0], r.now
+			})
+		}
+	}
+}
+
+// touch notes that a client has a message under way. On the loop.
+func (x *rawNATS) touch(s *session) {
+	if s.is(markRecent) {
+		return
+	}
+	s.set(markRecent)
+	r := &x.boxes[s.Conn.Loop()].recent
+	r.now = append(r.now, s.Conn.Handle())
+}
+
+// rawBroken closes the clients whose messages NATS may have lost, so that none is served with a hole.
+// It is called by NATS and does not block.
+func (n *Node) rawBroken() {
+	for _, rt := range n.raw {
+		x, ok := rt.carrier.(*rawNATS)
+		if !ok || !x.started.Load() {
+			continue
+		}
+		for l, b := range x.boxes {
+			l.Post(func() {
+				for _, h := range slices.Concat(b.recent.before, b.recent.now) {
+					if s := sessionAt(l, h); s != nil && s.raw() == rt {
+						s.Lost(errRawBroken)
+					}
+				}
+			})
+		}
+	}
+}
+
+var errRawBroken = errors.New("gateway: the connection to NATS broke")
 
 // subjects returns those of a message of s, in dst.
 func (x *rawNATS) subjects(dst []byte, s *session, kind string) (subject, reply []byte) {
@@ -123,6 +196,7 @@ func (x *rawNATS) put(s *session, kind string, data []byte, keep bool) {
 }
 
 func (x *rawNATS) message(s *session, op ws.Opcode, payload []byte) {
+	x.touch(s)
 	if op == ws.OpText {
 		x.put(s, "text", payload, false)
 	} else {
@@ -227,6 +301,7 @@ func (x *rawNATS) bring(l *poller.Loop, p *rawPush) {
 		x.rt.counts.dropped.Add(rawGone)
 		return
 	}
+	x.touch(s)
 	switch p.kind {
 	case pushNobody:
 		x.rt.fail(s, rawNobody, errRawAway)

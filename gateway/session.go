@@ -46,11 +46,12 @@ const (
 	markEnded
 	markRaw    // of a raw route
 	markBroken // something it sent was lost: nothing after that may be brought
+	markRecent // stands in rawRecent
 	markBits   = iota
 )
 
-// connectUnit is that of the time of the connect command, from the start of the node: 23
-// bits of it last two and a half years.
+// connectUnit is that of the time of the connect command, from the start of the node: 22
+// bits of it last a year and four months.
 const connectUnit = 10 * time.Second
 
 // extra is what few clients have.

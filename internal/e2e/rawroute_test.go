@@ -123,9 +123,11 @@ func TestRawRouteEmbeddedNATS(t *testing.T) {
 // closed, and what it got before has no hole. Others go on, and it may come back.
 func TestRawRouteKilled(t *testing.T) {
 	t.Parallel()
-	n := startNATS(t)
-	backend := startRPC(t, n.urls())
-	g := start(t, configuration+rpcRoute, "--nats", n.urls(), "--nats-replicas", "3")
+	port := proctest.FreePorts(t, loopback, 1)[0]
+	url := "nats://" + loopback + ":" + port
+	nats := startNATSAlone(t, "-js", "-sd", t.TempDir(), "-a", loopback, "-p", port)
+	backend := startRPC(t, url)
+	g := start(t, configuration+rpcRoute, "--nats", url)
 	talk := func(r *raw, stop <-chan struct{}) {
 		for i := 0; ; i++ {
 			select {
@@ -141,12 +143,8 @@ func TestRawRouteKilled(t *testing.T) {
 		kill func()
 		back func()
 	}{
-		{"nobody", func() { backend.Kill() }, func() { backend = startRPC(t, n.urls()) }},
-		{"lost", func() {
-			for _, s := range n {
-				s.Kill()
-			}
-		}, nil},
+		{"nobody", func() { backend.Kill() }, func() { backend = startRPC(t, url) }},
+		{"lost", nats.Kill, nil},
 	} {
 		r := g.onRoute(t, "/rpc", false)
 		stop := make(chan struct{})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,6 +144,28 @@ func TestRefreshNATS(t *testing.T) {
 	}
 }
 
+// freeze stops a process. The signal alone is no more than a wish: until the thread that it falls to has
+// run, the others go on.
+func freeze(t *testing.T, p *proctest.Process) {
+	t.Helper()
+	if err := p.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Cmd.Process.Pid))
+		for _, file := range threads {
+			b, _ := os.ReadFile(file)
+			if _, state, _ := strings.Cut(string(b), ") "); !strings.HasPrefix(state, "T") {
+				return fmt.Errorf("a thread is not stopped: %.40s", b)
+			}
+		}
+		if err != nil || len(threads) == 0 {
+			return fmt.Errorf("no threads: %v", err)
+		}
+		return nil
+	})
+}
+
 // A backend that is killed while it is asked: each command gets its error, and the gateway
 // forgets none of them; what asks again is answered when it is back.
 func TestBackendKilledWhileAsked(t *testing.T) {
@@ -150,9 +173,7 @@ func TestBackendKilledWhileAsked(t *testing.T) {
 	p, address := shopBackend(t, "backend-http", "--address", loopback+":0")
 	g := start(t, shopConfig("http://"+address+"/", shopSecret), "--memory")
 	ann := g.visitor(t, false, "ann")
-	if err := p.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, p)
 	const calls = 30
 	failed := make(chan error, 2*calls)
 	for i := range calls {

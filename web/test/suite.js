@@ -16,7 +16,7 @@ export const config = {
   'hmac-secret-key': SECRET,
   'ping-interval': '4s',
   'pong-timeout': '3s', // a browser that starts up may be busy for longer than a second
-  'expiry-grace': '1s',
+  'expiry-grace': '2s', // likewise
   channels: {
     default: open,
     namespaces: {
