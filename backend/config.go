@@ -14,6 +14,7 @@ import (
 
 	"roost/gateway"
 	"roost/internal/setting"
+	"roost/proto/ws"
 )
 
 // Config says which backends there are and what they are asked. The zero value asks
@@ -241,15 +242,13 @@ func validPort(port string) bool {
 	return port == "" || err == nil && n > 0
 }
 
-var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // RFC 9110 section 5.1
-
 func headerProblems(headers map[string]string) (all []error) {
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		var err error
 		lower := strings.ToLower(name)
 		switch {
-		case !headerName.MatchString(name):
+		case !ws.IsToken(name):
 			err = fmt.Errorf("header %q: that is no name of a header", name)
 		case slices.Contains([]string{"content-type", "content-length", "host", "accept", "connection", "transfer-encoding", "te", "trailer", "upgrade"}, lower):
 			err = fmt.Errorf("header %q is the gateway's to set: leave it out", name)

@@ -30,7 +30,7 @@ func HeaderProblems(names []string) (all []error) {
 		lower := strings.ToLower(name)
 		var err error
 		switch {
-		case !headerName.MatchString(name):
+		case !ws.IsToken(name):
 			err = fmt.Errorf("%q is no name of a header", name)
 		case slices.Contains(neverShown, lower), strings.HasPrefix(lower, "sec-websocket-"), strings.HasPrefix(lower, "roost-"):
 			err = fmt.Errorf("%q is about the client's own connection or request: leave it out", name)

@@ -9,6 +9,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"roost/internal/setting"
+	"roost/proto/ws"
 )
 
 // RawPath is where the clients of all raw routes may connect, with ?route=NAME.
@@ -69,42 +72,23 @@ const (
 )
 
 var (
-	rawName    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	rawPathOK  = regexp.MustCompile(`^(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+$`) // RFC 3986 section 3.3, without escapes
-	headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")       // RFC 9110 section 5.1; a subprotocol is such a token, too
+	rawName   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	rawPathOK = regexp.MustCompile(`^(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+$`) // RFC 3986 section 3.3, without escapes
 )
 
 // taken are the paths that are the gateway's.
 var taken = []string{"/connection", "/emulation", "/echo", "/echo-pool", "/broadcast"}
 
-// RawProblem is what is wrong with a raw route. Setting is empty where it is the route
-// as a whole.
-type RawProblem struct {
-	Route, Setting string
-	Err            error
-}
-
-// Error implements error.
-func (p *RawProblem) Error() string {
-	if p.Setting == "" {
-		return fmt.Sprintf("raw route %q: %v", p.Route, p.Err)
-	}
-	return fmt.Sprintf("raw route %q: %s: %v", p.Route, p.Setting, p.Err)
-}
-
-// Unwrap returns what is wrong without where.
-func (p *RawProblem) Unwrap() error { return p.Err }
-
 // Problems returns all that is wrong with the routes by themselves.
-func (rs RawRoutes) Problems() (all []*RawProblem) {
+func (rs RawRoutes) Problems() (all []error) {
 	paths := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(rs)) {
 		r := rs[name]
-		add := func(setting string, format string, args ...any) {
-			all = append(all, &RawProblem{name, setting, fmt.Errorf(format, args...)})
+		add := func(key, format string, args ...any) {
+			all = append(all, setting.At(fmt.Errorf("raw route %q: "+key+": "+format, append([]any{name}, args...)...), name, key))
 		}
 		if !rawName.MatchString(name) {
-			add("", "a name is 1 to 64 of A-Z a-z 0-9 _ -, as it is a part of NATS subjects")
+			all = append(all, setting.At(fmt.Errorf("raw route %q: a name is 1 to 64 of A-Z a-z 0-9 _ -, as it is a part of NATS subjects", name), name))
 		}
 		r.problems(add)
 		if first, clash := paths[r.Path]; clash && r.Path != "" {
@@ -113,12 +97,12 @@ func (rs RawRoutes) Problems() (all []*RawProblem) {
 		paths[r.Path] = name
 	}
 	if len(rs) > maxRawRoutes {
-		all = append(all, &RawProblem{"", "", fmt.Errorf("there are %d routes, at most %d are possible", len(rs), maxRawRoutes)})
+		all = append(all, fmt.Errorf("there are %d raw routes, at most %d are possible", len(rs), maxRawRoutes))
 	}
 	return all
 }
 
-func (r RawRoute) problems(add func(setting, format string, args ...any)) {
+func (r RawRoute) problems(add func(key, format string, args ...any)) {
 	if r.Backend == "" {
 		add("backend", "is missing: name one of backends")
 	}
@@ -132,13 +116,13 @@ func (r RawRoute) problems(add func(setting, format string, args ...any)) {
 	}
 	seen := map[string]bool{}
 	for _, p := range r.Subprotocols {
-		if !headerName.MatchString(p) || seen[p] {
+		if !ws.IsToken(p) || seen[p] {
 			add("subprotocols", "%q is no name of a subprotocol, or is there twice", p)
 		}
 		seen[p] = true
 	}
 	for _, h := range r.Headers {
-		if !headerName.MatchString(h) {
+		if !ws.IsToken(h) {
 			add("headers", "%q is no name of a header", h)
 		}
 	}
@@ -147,9 +131,9 @@ func (r RawRoute) problems(add func(setting, format string, args ...any)) {
 			add("content-type", "%q must be like application/json: %v", r.ContentType, err)
 		}
 	}
-	oneOf := func(setting, value string, known ...string) {
+	oneOf := func(key, value string, known ...string) {
 		if value != "" && !slices.Contains(known, value) {
-			add(setting, "%q is none of %s", value, strings.Join(known, ", "))
+			add(key, "%q is none of %s", value, strings.Join(known, ", "))
 		}
 	}
 	oneOf("messages", r.Messages, rawAny, rawText, rawBinary)
@@ -176,10 +160,7 @@ func (r RawRoute) withDefaults(o *Options) RawRoute {
 
 // validate tells what is wrong with the routes, also as far as it depends on o.
 func (rs RawRoutes) validate(o *Options) error {
-	var all []error
-	for _, p := range rs.Problems() {
-		all = append(all, p)
-	}
+	all := rs.Problems()
 	for name, r := range rs {
 		h := &o.Handlers
 		if r.Auth == rawAuthBackend && h.RawAuthorize == nil {

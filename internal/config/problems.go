@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"roost/conn"
 	"roost/gateway"
 	"roost/internal/setting"
+	"roost/proto/ws"
 )
 
 const (
@@ -127,7 +127,7 @@ func (c *Config) numbers() (all []error) {
 func (c *Config) clients() (all []error) {
 	options := c.Auth()
 	wrong := func(err error, names ...string) { all = append(all, c.wrong(err, names...)) }
-	if !options.Enabled() && !c.Dev && !c.AllowAnonymous && !c.Insecure && c.Backends.Connect == "" && !c.rawLetsIn() {
+	if !options.Enabled() && !c.Dev && !c.AllowAnonymous && !c.Insecure && c.Backends.Connect == "" && !c.someRaw(false) {
 		wrong(errors.New("no client could connect: there is no key to verify tokens with. Give --hmac-secret-key " +
 			"(ROOST_HMAC_SECRET_KEY, or hmac-secret-key in the file), --rsa-public-key, --ecdsa-public-key, --ed25519-public-key or --jwks-url; " +
 			"--allow-anonymous to let everyone in; or --dev to try"))
@@ -160,9 +160,9 @@ func (c *Config) clients() (all []error) {
 	for _, n := range []struct{ flag, value string }{{"token-header", c.TokenHeader}, {"token-cookie", c.TokenCookie}, {"token-query", c.TokenQuery}} {
 		switch {
 		case n.value == "":
-		case n.flag != "token-query" && !tokenName.MatchString(n.value):
+		case n.flag != "token-query" && !ws.IsToken(n.value):
 			wrong(fmt.Errorf("--%s %q: that is no name of a header or cookie: no spaces, colons or characters beyond ASCII", n.flag, n.value), n.flag)
-		case !c.UpgradeAuth && !c.rawWantsTokens():
+		case !c.UpgradeAuth && !c.someRaw(true):
 			wrong(fmt.Errorf("--%s needs --upgrade-auth or a raw route: a token of the connect command is a part of it", n.flag), n.flag)
 		}
 	}
@@ -176,9 +176,6 @@ func (c *Config) clients() (all []error) {
 	}
 	return all
 }
-
-// tokenName is RFC 9110, section 5.6.2.
-var tokenName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 func (c *Config) storage() (all []error) {
 	b := c.Broker()
@@ -325,20 +322,10 @@ func (c *Config) backends() (all []error) {
 	return all
 }
 
-// rawLetsIn says whether some raw route has clients without a token.
-func (c *Config) rawLetsIn() bool {
+// someRaw says whether some raw route has clients with a token, or such without.
+func (c *Config) someRaw(token bool) bool {
 	for _, r := range c.Raw {
-		if !r.NeedsKeys() {
-			return true
-		}
-	}
-	return false
-}
-
-// rawWantsTokens says whether some raw route has clients with a token.
-func (c *Config) rawWantsTokens() bool {
-	for _, r := range c.Raw {
-		if r.NeedsKeys() {
+		if r.NeedsKeys() == token {
 			return true
 		}
 	}
@@ -348,8 +335,8 @@ func (c *Config) rawWantsTokens() bool {
 // raw tells of raw routes that nobody could use.
 func (c *Config) raw() (all []error) {
 	at := func(err error, name, key string) { all = append(all, c.place(setting.At(err, rawKey, name, key))) }
-	for _, p := range c.Raw.Problems() {
-		at(p, p.Route, p.Setting)
+	for _, err := range c.Raw.Problems() {
+		all = append(all, c.place(setting.At(err, rawKey)))
 	}
 	keys := c.Auth()
 	for _, name := range slices.Sorted(maps.Keys(c.Raw)) {

@@ -119,7 +119,7 @@ func ParseHead(b []byte) (r *http.Request, n int, err error) {
 		return nil, 0, badRequest(LabelBody, "the request has a body; an upgrade has none")
 	}
 	for name := range r.Header {
-		if !isToken(name) { // net/http's server refuses these itself; a blank before the colon is a smuggler's tool
+		if !IsToken(name) { // net/http's server refuses these itself; a blank before the colon is a smuggler's tool
 			return nil, 0, badRequest(LabelMalformed, "%.40q is no header name", name)
 		}
 	}
@@ -203,7 +203,8 @@ func isTokenByte(c byte) bool {
 		c != 0 && strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
-func isToken(s string) bool {
+// IsToken reports whether s is a token (RFC 9110 section 5.6.2), as names of headers, cookies and subprotocols are.
+func IsToken(s string) bool {
 	for i := range len(s) {
 		if !isTokenByte(s[i]) {
 			return false

@@ -63,7 +63,7 @@ func CheckUpgrade(r *http.Request) (Upgrade, error) {
 			if p = strings.Trim(p, " \t"); p == "" {
 				continue // RFC 9110 section 5.6.1: empty list elements do not count
 			}
-			if !isToken(p) {
+			if !IsToken(p) {
 				return Upgrade{}, badRequest(LabelProtocols, "Sec-WebSocket-Protocol has %.40q, which is no token", p)
 			}
 			u.Protocols = append(u.Protocols, p)
