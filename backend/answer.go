@@ -44,9 +44,7 @@ func parse(raw []byte, use func(result []byte) error) error {
 	} else if err := json.Unmarshal(raw, &a); err != nil {
 		return garbage("the answer is not the JSON expected: %w", err)
 	}
-	if string(a.Result) == "null" {
-		a.Result = nil
-	}
+	a.Result = given(a.Result)
 	said := 0
 	for _, is := range []bool{a.Result != nil, a.Error != nil, a.Disconnect != nil} {
 		if is {
@@ -80,6 +78,14 @@ func parse(raw []byte, use func(result []byte) error) error {
 		return garbage("%w", err)
 	}
 	return nil
+}
+
+// given is a value, nil where it is null.
+func given(raw json.RawMessage) json.RawMessage {
+	if string(raw) == "null" {
+		return nil
+	}
+	return raw
 }
 
 // only returns the value of an object's one member, as most answers are written; it shares raw's memory. Others are

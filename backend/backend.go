@@ -126,9 +126,13 @@ func (s *Set) Handlers() (h gateway.Handlers) {
 	return h
 }
 
-// call asks a backend and hands the result to use, whose error means that it is garbage.
-// The error it returns is a *client.Error or a *client.Disconnect.
-func (s *Set) call(ctx context.Context, e *endpoint, q *request, use func(result []byte) error) error {
+// call asks a backend by its name and hands the result to use, whose error means that it is
+// garbage. The error it returns is a *client.Error or a *client.Disconnect.
+func (s *Set) call(ctx context.Context, backend string, q *request, use func(result []byte) error) error {
+	e := s.endpoints[backend]
+	if e == nil {
+		return client.ErrNotAvailable
+	}
 	_, reply := s.try(ctx, e, q, use)
 	return reply
 }

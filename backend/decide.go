@@ -8,7 +8,6 @@ import (
 
 	"roost/auth"
 	"roost/gateway"
-	"roost/proto/client"
 )
 
 // asked are the fields of events that ask for a decision.
@@ -21,9 +20,7 @@ type asked struct {
 
 // either is what may come as JSON or in base64.
 func either(name string, raw json.RawMessage, b64 *string) ([]byte, error) {
-	if string(raw) == "null" {
-		raw = nil
-	}
+	raw = given(raw)
 	if b64 == nil {
 		return raw, nil
 	}
@@ -55,7 +52,7 @@ func (s *shown) bytes() (info, data []byte, err error) {
 // connect implements gateway.Handlers.Connect.
 func (s *Set) connect(ctx context.Context, e gateway.ConnectEvent) (r gateway.ConnectReply, err error) {
 	q := &request{event: eventConnect, peer: &e.Peer, data: e.Data, again: true, fields: &asked{Name: e.Name, Version: e.Version, Channels: e.Channels}}
-	err = s.call(ctx, s.endpoints[s.opts.Connect], q, func(result []byte) (err error) {
+	err = s.call(ctx, s.opts.Connect, q, func(result []byte) (err error) {
 		var a struct {
 			shown
 			User     string          `json:"user"`
@@ -70,10 +67,7 @@ func (s *Set) connect(ctx context.Context, e gateway.ConnectEvent) (r gateway.Co
 		if err := json.Unmarshal(result, &a); err != nil {
 			return err
 		}
-		if string(a.Meta) == "null" {
-			a.Meta = nil
-		}
-		r = gateway.ConnectReply{User: a.User, ExpireAt: a.ExpireAt, Meta: a.Meta, Channels: a.Channels, Subs: make(map[string]auth.SubOptions, len(a.Subs))}
+		r = gateway.ConnectReply{User: a.User, ExpireAt: a.ExpireAt, Meta: given(a.Meta), Channels: a.Channels, Subs: make(map[string]auth.SubOptions, len(a.Subs))}
 		for ch, sub := range a.Subs {
 			o := auth.SubOptions{Override: sub.Override.Override()}
 			if o.Info, o.Data, err = sub.bytes(); err != nil {
@@ -89,12 +83,8 @@ func (s *Set) connect(ctx context.Context, e gateway.ConnectEvent) (r gateway.Co
 
 // subscribe implements gateway.Handlers.Subscribe.
 func (s *Set) subscribe(ctx context.Context, e gateway.SubscribeEvent) (r gateway.SubscribeReply, err error) {
-	to := s.endpoints[e.Backend]
-	if to == nil {
-		return r, client.ErrNotAvailable
-	}
 	q := &request{event: eventSubscribe, peer: &e.Peer, data: e.Data, again: true, fields: &asked{Channel: e.Channel}}
-	err = s.call(ctx, to, q, func(result []byte) (err error) {
+	err = s.call(ctx, e.Backend, q, func(result []byte) (err error) {
 		var a struct {
 			shown
 			ExpireAt int64                   `json:"expire_at"`
@@ -112,12 +102,8 @@ func (s *Set) subscribe(ctx context.Context, e gateway.SubscribeEvent) (r gatewa
 
 // publish implements gateway.Handlers.Publish.
 func (s *Set) publish(ctx context.Context, e gateway.PublishEvent) (r gateway.PublishReply, err error) {
-	to := s.endpoints[e.Backend]
-	if to == nil {
-		return r, client.ErrNotAvailable
-	}
 	q := &request{event: eventPublish, peer: &e.Peer, data: e.Data, fields: &asked{Channel: e.Channel}}
-	err = s.call(ctx, to, q, func(result []byte) (err error) {
+	err = s.call(ctx, e.Backend, q, func(result []byte) (err error) {
 		var a struct {
 			shown
 			SkipHistory bool              `json:"skip_history"`

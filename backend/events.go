@@ -41,9 +41,8 @@ func (s *Set) rpc(ctx context.Context, e gateway.RPCEvent) (data []byte, err err
 		if !r.matches(e.Method) {
 			continue
 		}
-		to := s.endpoints[r.Backend]
-		q := &request{event: eventRPC, peer: &e.Peer, method: e.Method, data: e.Data, again: to.RetryRPC}
-		err = s.call(ctx, to, q, func(result []byte) (err error) {
+		q := &request{event: eventRPC, peer: &e.Peer, method: e.Method, data: e.Data, again: s.opts.Backends[r.Backend].RetryRPC}
+		err = s.call(ctx, r.Backend, q, func(result []byte) (err error) {
 			data, err = resultData(result, e.Encoding)
 			return err
 		})
@@ -55,7 +54,7 @@ func (s *Set) rpc(ctx context.Context, e gateway.RPCEvent) (data []byte, err err
 // message implements gateway.Handlers.Message.
 func (s *Set) message(ctx context.Context, e gateway.MessageEvent) error {
 	q := &request{event: eventMessage, peer: &e.Peer, data: e.Data}
-	return s.call(ctx, s.endpoints[s.opts.Message], q, func([]byte) error { return nil })
+	return s.call(ctx, s.opts.Message, q, func([]byte) error { return nil })
 }
 
 // resultData reads {"data":…} or {"b64data":"…"} for a client of that encoding.

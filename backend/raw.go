@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"mime"
@@ -10,7 +9,6 @@ import (
 	"net/url"
 
 	"roost/gateway"
-	"roost/proto/client"
 )
 
 // Clients of raw routes bring messages of whatever protocol. Over HTTP a message is the body
@@ -60,31 +58,19 @@ func rawRequest(ev event, r *gateway.RawRequest) *request {
 
 // rawAuthorize implements gateway.Handlers.RawAuthorize.
 func (s *Set) rawAuthorize(ctx context.Context, r gateway.RawRequest) (who gateway.RawIdentity, err error) {
-	to := s.endpoints[r.Backend]
-	if to == nil {
-		return who, client.ErrNotAvailable
-	}
-	err = s.call(ctx, to, rawRequest(eventRawAuthorize, &r), func(result []byte) error {
-		if err := json.Unmarshal(result, &who); err != nil {
-			return err
-		}
-		if string(who.Meta) == "null" {
-			who.Meta = nil
-		}
-		return nil
+	err = s.call(ctx, r.Backend, rawRequest(eventRawAuthorize, &r), func(result []byte) error {
+		err := json.Unmarshal(result, &who)
+		who.Meta = given(who.Meta)
+		return err
 	})
 	return who, err
 }
 
 // rawConnect implements gateway.Handlers.RawConnect.
 func (s *Set) rawConnect(ctx context.Context, r gateway.RawRequest) (first gateway.RawData, err error) {
-	to := s.endpoints[r.Backend]
-	if to == nil {
-		return first, client.ErrNotAvailable
-	}
 	q := rawRequest(eventRawConnect, &r)
 	q.again = false // it counts clients
-	err = s.call(ctx, to, q, func(result []byte) error {
+	err = s.call(ctx, r.Backend, q, func(result []byte) (err error) {
 		var a struct {
 			Text *string `json:"text"`
 			B64  *string `json:"b64data"`
@@ -98,23 +84,16 @@ func (s *Set) rawConnect(ctx context.Context, r gateway.RawRequest) (first gatew
 		case a.Text != nil:
 			first.Data = []byte(*a.Text)
 		case a.B64 != nil:
-			b, err := base64.StdEncoding.DecodeString(*a.B64)
-			if err != nil {
-				return errors.New("b64data is not standard base64")
-			}
-			first = gateway.RawData{Data: b, Binary: true}
+			first.Binary = true
+			first.Data, err = either("data", nil, a.B64)
 		}
-		return nil
+		return err
 	})
 	return first, err
 }
 
 // rawMessage implements gateway.Handlers.RawMessage.
 func (s *Set) rawMessage(ctx context.Context, m gateway.RawMessage) (answer gateway.RawData, err error) {
-	to := s.endpoints[m.Backend]
-	if to == nil {
-		return answer, client.ErrNotAvailable
-	}
 	h := http.Header{headerEvent: {eventRawMessage.String()}, headerRoute: {m.Route}, headerClient: {m.Client}, "Content-Type": {m.ContentType}, "Accept": {"*/*"}}
 	if m.User != "" {
 		h[headerUser] = []string{url.PathEscape(m.User)}
@@ -127,7 +106,7 @@ func (s *Set) rawMessage(ctx context.Context, m gateway.RawMessage) (answer gate
 		h["Content-Type"] = []string{textType}
 	}
 	q := &request{event: eventRawMessage, peer: &m.Peer, data: m.Data, raw: &rawMessage{header: h}}
-	err = s.call(ctx, to, q, func(body []byte) error {
+	err = s.call(ctx, m.Backend, q, func(body []byte) error {
 		if len(body) > 0 {
 			kind, _, _ := mime.ParseMediaType(q.raw.answered)
 			answer = gateway.RawData{Data: body, Binary: kind == binaryType}
@@ -139,10 +118,6 @@ func (s *Set) rawMessage(ctx context.Context, m gateway.RawMessage) (answer gate
 
 // rawDisconnect implements gateway.Handlers.RawDisconnect.
 func (s *Set) rawDisconnect(ctx context.Context, d gateway.RawDisconnect) error {
-	to := s.endpoints[d.Backend]
-	if to == nil {
-		return client.ErrNotAvailable
-	}
 	q := &request{event: eventRawDisconnect, peer: &d.Peer, again: true, fields: &rawGone{Route: d.Route, Code: d.Code, Reason: d.Reason}}
-	return s.call(ctx, to, q, func([]byte) error { return nil })
+	return s.call(ctx, d.Backend, q, func([]byte) error { return nil })
 }

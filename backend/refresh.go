@@ -21,10 +21,7 @@ func (k *kept) reply(result []byte) (r gateway.RefreshReply, err error) {
 	if err = json.Unmarshal(result, k); err != nil {
 		return r, err
 	}
-	if string(k.Meta) == "null" {
-		k.Meta = nil
-	}
-	r = gateway.RefreshReply{Expired: k.Expired, ExpireAt: k.ExpireAt, Meta: k.Meta}
+	r = gateway.RefreshReply{Expired: k.Expired, ExpireAt: k.ExpireAt, Meta: given(k.Meta)}
 	r.Info, err = either("info", k.Info, k.B64Info)
 	return r, err
 }
@@ -32,7 +29,7 @@ func (k *kept) reply(result []byte) (r gateway.RefreshReply, err error) {
 // refresh implements gateway.Handlers.Refresh.
 func (s *Set) refresh(ctx context.Context, e gateway.RefreshEvent) (r gateway.RefreshReply, err error) {
 	q := &request{event: eventRefresh, peer: &e.Peer, again: true}
-	err = s.callAside(ctx, s.endpoints[s.opts.Refresh], q, func(result []byte) (err error) {
+	err = s.callAside(ctx, s.opts.Refresh, q, func(result []byte) (err error) {
 		r, err = new(kept).reply(result)
 		return err
 	})
@@ -41,12 +38,8 @@ func (s *Set) refresh(ctx context.Context, e gateway.RefreshEvent) (r gateway.Re
 
 // subRefresh implements gateway.Handlers.SubRefresh.
 func (s *Set) subRefresh(ctx context.Context, e gateway.SubRefreshEvent) (r gateway.SubRefreshReply, err error) {
-	to := s.endpoints[e.Backend]
-	if to == nil {
-		return r, client.ErrNotAvailable
-	}
 	q := &request{event: eventSubRefresh, peer: &e.Peer, again: true, fields: &asked{Channel: e.Channel}}
-	err = s.callAside(ctx, to, q, func(result []byte) error {
+	err = s.callAside(ctx, e.Backend, q, func(result []byte) error {
 		k, err := new(kept).reply(result)
 		r = gateway.SubRefreshReply{Expired: k.Expired, ExpireAt: k.ExpireAt, Info: k.Info}
 		return err
@@ -56,11 +49,15 @@ func (s *Set) subRefresh(ctx context.Context, e gateway.SubRefreshEvent) (r gate
 
 // callAside is call for what nobody waits for: however much of it there is, half of the
 // backend's concurrency is left to clients' commands.
-func (s *Set) callAside(ctx context.Context, e *endpoint, q *request, use func(result []byte) error) error {
+func (s *Set) callAside(ctx context.Context, backend string, q *request, use func(result []byte) error) error {
+	e := s.endpoints[backend]
+	if e == nil {
+		return client.ErrNotAvailable
+	}
 	select {
 	case e.aside <- struct{}{}:
 		defer func() { <-e.aside }()
-		return s.call(ctx, e, q, use)
+		return s.call(ctx, backend, q, use)
 	case <-ctx.Done():
 		return client.ErrTooManyRequests
 	}
