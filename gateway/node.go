@@ -38,7 +38,8 @@ type Node struct {
 	owned   *conn.Server // the same if the node made it, see Listen
 	route   *conn.Route
 	raw     []*rawRoute
-	wire    *broker.Wire // of the raw routes, nil without those
+	wire    *broker.Wire               // of the raw routes, nil without those
+	recents atomic.Pointer[rawRecents] // nil without a wire, and before Start
 	notings sync.WaitGroup
 	ids     *ids
 	started time.Time

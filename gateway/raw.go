@@ -361,6 +361,9 @@ func (n *Node) rawStats() (st RawStats) {
 
 // startRaw has the backends of raw routes heard, once there are loops.
 func (n *Node) startRaw() error {
+	if n.wire != nil {
+		n.startRecents()
+	}
 	for _, rt := range n.raw {
 		if c, ok := rt.carrier.(*rawNATS); ok {
 			if err := c.start(); err != nil {

@@ -3,11 +3,8 @@ package gateway
 import (
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"roost/broker"
 	"roost/conn"
@@ -32,7 +29,6 @@ type rawNATS struct {
 	rt      *rawRoute
 	in, out string // beginnings of the subjects, out with the node
 	boxes   map[*poller.Loop]*rawOutbox
-	started atomic.Bool // boxes is there
 }
 
 // rawOutbox is what the backend says to the clients of one loop.
@@ -43,19 +39,7 @@ type rawOutbox struct {
 	spare []rawPush // the other half of list
 	bytes int
 	gone  bool // the loop has stopped
-
-	recent rawRecent
 }
-
-// rawRecent are the clients of a loop that had a message lately: where NATS breaks, theirs may be lost.
-// Owned by the loop.
-type rawRecent struct {
-	now, before []poller.Handle // since the last turn of rawTurn, and in the one before
-}
-
-// rawTurn is how long a message counts as under way after NATS has confirmed it, at least; at most
-// twice that.
-const rawTurn = 5 * time.Second
 
 type rawPush struct {
 	handle poller.Handle
@@ -74,7 +58,7 @@ const (
 
 var pushKinds = map[string]rawPushKind{"text": pushText, "binary": pushBinary, "close": pushClose}
 
-// newRawNATS connects the node for raw routes, if it is not yet, and listens.
+// newRawNATS connects the node for raw routes, if it is not yet.
 func newRawNATS(rt *rawRoute) (*rawNATS, error) {
 	n := rt.node
 	if n.wire == nil {
@@ -84,8 +68,7 @@ func newRawNATS(rt *rawRoute) (*rawNATS, error) {
 		}
 	}
 	prefix := rt.Subject + ".raw." + rt.name
-	x := &rawNATS{rt: rt, in: prefix + ".in.", out: prefix + ".out." + string(broker.AppendToken(nil, n.broker.Node())) + "."}
-	return x, nil
+	return &rawNATS{rt: rt, in: prefix + ".in.", out: prefix + ".out." + string(broker.AppendToken(nil, n.broker.Node())) + "."}, nil
 }
 
 // start listens to the backend, once there are loops.
@@ -96,65 +79,8 @@ func (x *rawNATS) start() error {
 		b.room.L = &b.mu
 		x.boxes[l] = b
 	}
-	x.started.Store(true)
-	go x.turns()
 	return x.rt.node.wire.Subscribe(x.out+">", x.pushed)
 }
-
-// turns forgets which clients had messages, after a while.
-func (x *rawNATS) turns() {
-	for tick := time.NewTicker(rawTurn); ; {
-		select {
-		case <-x.rt.node.ended:
-			tick.Stop()
-			return
-		case <-tick.C:
-		}
-		for l, b := range x.boxes {
-			l.Post(func() {
-				r := &b.recent
-				for _, h := range r.now {
-					if s := sessionAt(l, h); s != nil {
-						s.marks.And(^markRecent)
-					}
-				}
-				r.now, r.before = r.before[:0], r.now
-			})
-		}
-	}
-}
-
-// touch notes that a client has a message under way. On the loop.
-func (x *rawNATS) touch(s *session) {
-	if s.is(markRecent) {
-		return
-	}
-	s.set(markRecent)
-	r := &x.boxes[s.Conn.Loop()].recent
-	r.now = append(r.now, s.Conn.Handle())
-}
-
-// rawBroken closes the clients whose messages NATS may have lost, so that none is served with a hole.
-// It is called by NATS and does not block.
-func (n *Node) rawBroken() {
-	for _, rt := range n.raw {
-		x, ok := rt.carrier.(*rawNATS)
-		if !ok || !x.started.Load() {
-			continue
-		}
-		for l, b := range x.boxes {
-			l.Post(func() {
-				for _, h := range slices.Concat(b.recent.before, b.recent.now) {
-					if s := sessionAt(l, h); s != nil && s.raw() == rt {
-						s.Lost(errRawBroken)
-					}
-				}
-			})
-		}
-	}
-}
-
-var errRawBroken = errors.New("gateway: the connection to NATS broke")
 
 // subjects returns those of a message of s, in dst.
 func (x *rawNATS) subjects(dst []byte, s *session, kind string) (subject, reply []byte) {
@@ -196,7 +122,7 @@ func (x *rawNATS) put(s *session, kind string, data []byte, keep bool) {
 }
 
 func (x *rawNATS) message(s *session, op ws.Opcode, payload []byte) {
-	x.touch(s)
+	x.rt.node.touch(s)
 	if op == ws.OpText {
 		x.put(s, "text", payload, false)
 	} else {
@@ -230,11 +156,12 @@ func (x *rawNATS) pushed(subject string, data []byte, failed bool) {
 	n := x.rt.node
 	id, kind, _ := strings.Cut(strings.TrimPrefix(subject, x.out), ".")
 	h, ok := n.ids.handle(id)
-	p := rawPush{handle: h, data: data}
-	if p.kind, ok = pushKinds[kind], ok && (kind == "connect" || hasKey(pushKinds, kind)); !ok {
+	what, known := pushKinds[kind]
+	if !ok || !known && kind != "connect" {
 		x.rt.counts.dropped.Add(rawSubject)
 		return
 	}
+	p := rawPush{handle: h, kind: what, data: data}
 	switch {
 	case failed:
 		p.kind = pushNobody
@@ -264,11 +191,6 @@ func (x *rawNATS) pushed(subject string, data []byte, failed bool) {
 		b.mu.Unlock()
 		b.room.Broadcast()
 	}
-}
-
-func hasKey[K comparable, V any](m map[K]V, k K) bool {
-	_, ok := m[k]
-	return ok
 }
 
 // deliver brings what has come to the clients. On the loop.
@@ -301,7 +223,7 @@ func (x *rawNATS) bring(l *poller.Loop, p *rawPush) {
 		x.rt.counts.dropped.Add(rawGone)
 		return
 	}
-	x.touch(s)
+	x.rt.node.touch(s)
 	switch p.kind {
 	case pushNobody:
 		x.rt.fail(s, rawNobody, errRawAway)

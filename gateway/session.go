@@ -46,7 +46,7 @@ const (
 	markEnded
 	markRaw    // of a raw route
 	markBroken // something it sent was lost: nothing after that may be brought
-	markRecent // stands in rawRecent
+	markRecent // stands in rawRecents
 	markBits   = iota
 )
 
