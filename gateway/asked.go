@@ -24,11 +24,15 @@ func (n *Node) unusable(event, format string, args ...any) error {
 
 // checkAnswer tells what is wrong with what handlers may say of any client.
 func (n *Node) checkAnswer(s *session, event string, data []byte, expireAt int64) error {
-	switch {
-	case !s.is(markProtobuf) && len(data) > 0 && !json.Valid(data):
+	if !s.is(markProtobuf) && len(data) > 0 && !json.Valid(data) {
 		return n.unusable(event, "data is not JSON, which is all that this client understands")
-	case expireAt != 0 && (expireAt <= time.Now().Unix() || expireAt > 1<<32-1):
-		return n.unusable(event, "expire_at %d is not in the future, in Unix seconds", expireAt)
+	}
+	return n.checkExpiry(event, expireAt)
+}
+
+func (n *Node) checkExpiry(event string, at int64) error {
+	if at != 0 && (at <= time.Now().Unix() || at > 1<<32-1) {
+		return n.unusable(event, "expire_at %d is not in the future, in Unix seconds", at)
 	}
 	return nil
 }

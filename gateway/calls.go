@@ -122,7 +122,7 @@ func (n *Node) peer(s *session) Peer {
 		p.Protocol, p.Encoding = "protobuf", "binary"
 	}
 	if rt := s.raw(); rt != nil {
-		p.Transport, p.Protocol, p.Encoding = "raw", rt.name, "binary"
+		p.Transport, p.Protocol, p.Encoding = TransportRaw, rt.name, "binary"
 	}
 	return p
 }

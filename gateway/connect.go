@@ -29,6 +29,8 @@ func (n *Node) admit(r *http.Request) (any, error) {
 	return s, nil
 }
 
+var errBlocked = &ws.HandshakeError{Status: http.StatusForbidden, Label: "blocked", Detail: "this user is blocked"}
+
 // admitted verifies a request's token. Its error is a *ws.HandshakeError.
 func (n *Node) admitted(r *http.Request) (claims auth.Connect, err error) {
 	token := n.requestToken(r)
@@ -40,7 +42,7 @@ func (n *Node) admitted(r *http.Request) (claims auth.Connect, err error) {
 	claims, err = n.verify(ctx, token)
 	switch {
 	case errors.Is(err, auth.ErrBlocked):
-		return claims, &ws.HandshakeError{Status: http.StatusForbidden, Label: "blocked", Detail: "this user is blocked"}
+		return claims, errBlocked
 	case errors.Is(err, auth.ErrExpired):
 		return claims, &ws.HandshakeError{Status: http.StatusUnauthorized, Label: "expired_token", Detail: "the token has expired"}
 	case errors.Is(err, auth.ErrKeys):

@@ -13,13 +13,16 @@ import (
 // Routes come besides the node's own, and Shutdown ends it. Call it once; Server listens on more
 // addresses, by TLS if need be. Programs that make their own conn.Server call Start instead.
 func (n *Node) Listen(address string, o conn.Options) (netip.AddrPort, error) {
+	if n.closing.Load() {
+		return netip.AddrPort{}, errClosing
+	}
 	if n.server != nil {
 		return netip.AddrPort{}, errors.New("gateway: the node has a server already: use Server().Listen for another address")
 	}
 	if o.Logger == nil {
 		o.Logger = n.opts.Logger
 	}
-	o.Routes = slices.Concat([]*conn.Route{n.route}, n.RawRoutes(), o.Routes)
+	o.Routes = slices.Concat(n.Routes(), o.Routes)
 	server, err := conn.New(o)
 	if err != nil {
 		return netip.AddrPort{}, err

@@ -49,7 +49,7 @@ func start(t *testing.T, change func(*Options)) *testNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := conn.New(conn.Options{Poller: poller.Options{Loops: 2}, Routes: append([]*conn.Route{n.Route()}, n.RawRoutes()...)})
+	srv, err := conn.New(conn.Options{Poller: poller.Options{Loops: 2}, Routes: n.Routes()})
 	if err != nil {
 		t.Fatal(err)
 	}

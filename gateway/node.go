@@ -120,8 +120,8 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// New makes a node and connects it to its broker. Then either Listen, or give its Route and
-// RawRoutes to a conn.Server and that to Start.
+// New makes a node and connects it to its broker. Then either Listen, or give its Routes to a
+// conn.Server and that to Start.
 func New(opts Options) (*Node, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -154,12 +154,28 @@ func New(opts Options) (*Node, error) {
 	return n, nil
 }
 
-// Route is where clients connect.
+// Route is where clients connect that speak the client protocol.
 func (n *Node) Route() *conn.Route { return n.route }
 
+// Routes returns Route and those of Options.Raw, for the conn.Server of Start.
+func (n *Node) Routes() []*conn.Route {
+	all := []*conn.Route{n.route}
+	if len(n.raw) > 0 {
+		all = append(all, &conn.Route{Path: RawPath, Choose: n.chooseRaw})
+	}
+	for _, rt := range n.raw {
+		all = append(all, rt.route)
+	}
+	return all
+}
+
 // Start tells the node the server its routes belong to, before it listens. From then on
-// handlers may be called. Errors are those of raw routes whose backends cannot reach them.
+// handlers may be called. Errors are those of raw routes whose backends cannot reach them, and
+// that the node is being shut down.
 func (n *Node) Start(s *conn.Server) error {
+	if n.closing.Load() {
+		return errClosing
+	}
 	n.server = s
 	n.notices.each(func(q *notice) { q.Start() })
 	if l := n.notices.clients; l != nil {
@@ -167,6 +183,8 @@ func (n *Node) Start(s *conn.Server) error {
 	}
 	return n.startRaw()
 }
+
+var errClosing = errors.New("gateway: shutting down")
 
 // MaxMessage returns that of the options.
 func (n *Node) MaxMessage() int64 { return n.opts.MaxMessage }
@@ -177,7 +195,7 @@ func (n *Node) Broker() *broker.Broker { return n.broker }
 // Ready tells what keeps the node from serving, if anything does.
 func (n *Node) Ready() error {
 	if n.closing.Load() {
-		return errors.New("gateway: shutting down")
+		return errClosing
 	}
 	return n.broker.Ready()
 }

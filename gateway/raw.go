@@ -83,7 +83,7 @@ func (n *Node) newRaw() error {
 			rt.route.Path = RawPath + "?route=" + name
 		}
 		if rt.Auth == rawAuthNone {
-			rt.route.Authorize = func(r *http.Request) (any, error) { return rt.session(r, auth.Connect{}), nil }
+			rt.route.Authorize = func(r *http.Request) (any, error) { return rt.session(rt.request(r), auth.Connect{}), nil }
 		} else {
 			rt.route.Admit = rt.admit
 		}
@@ -101,19 +101,6 @@ func (n *Node) newRaw() error {
 	return nil
 }
 
-// RawRoutes returns the routes of Options.Raw for the conn.Server of Start, besides
-// Route.
-func (n *Node) RawRoutes() []*conn.Route {
-	if len(n.raw) == 0 {
-		return nil
-	}
-	all := []*conn.Route{{Path: RawPath, Choose: n.chooseRaw}}
-	for _, rt := range n.raw {
-		all = append(all, rt.route)
-	}
-	return all
-}
-
 // chooseRaw finds a route by name. On the loop.
 func (n *Node) chooseRaw(r *http.Request) (*conn.Route, error) {
 	name := r.URL.Query().Get("route")
@@ -128,10 +115,11 @@ func (n *Node) chooseRaw(r *http.Request) (*conn.Route, error) {
 
 // admit decides on an upgrade by token or by asking the backend. In a worker.
 func (rt *rawRoute) admit(r *http.Request) (any, error) {
+	q := rt.request(r)
 	var c auth.Connect
 	var err error
 	if rt.Auth == rawAuthBackend {
-		c, err = rt.ask(r)
+		c, err = rt.ask(r.Context(), q)
 	} else {
 		c, err = rt.node.admitted(r)
 	}
@@ -144,7 +132,7 @@ func (rt *rawRoute) admit(r *http.Request) (any, error) {
 	if len(c.User) > rawMaxUser {
 		return nil, &ws.HandshakeError{Status: http.StatusForbidden, Label: "user_name", Detail: fmt.Sprintf("the user's name has %d bytes, a raw route takes %d", len(c.User), rawMaxUser)}
 	}
-	return rt.session(r, c), nil
+	return rt.session(q, c), nil
 }
 
 // rawMaxUser bounds a user's name, in bytes: it is a part of NATS subjects, where a byte
@@ -152,11 +140,14 @@ func (rt *rawRoute) admit(r *http.Request) (any, error) {
 const rawMaxUser = 256
 
 // ask has the backend say who a client is.
-func (rt *rawRoute) ask(r *http.Request) (auth.Connect, error) {
+func (rt *rawRoute) ask(ctx context.Context, q *RawRequest) (auth.Connect, error) {
 	n := rt.node
-	ctx, cancel := context.WithTimeout(r.Context(), n.opts.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.opts.CallTimeout)
 	defer cancel()
-	who, err := n.opts.Handlers.RawAuthorize(ctx, *rt.request(r))
+	who, err := n.opts.Handlers.RawAuthorize(ctx, *q)
+	if err == nil {
+		err = n.checkExpiry("raw_authorize", who.ExpireAt)
+	}
 	var no *client.Error
 	var end *client.Disconnect
 	switch {
@@ -174,7 +165,7 @@ func (rt *rawRoute) ask(r *http.Request) (auth.Connect, error) {
 	}
 	c := auth.Connect{User: who.User, Meta: who.Meta, ExpireAt: who.ExpireAt}
 	if n.revoked.Check(c.User, "", 0) != nil {
-		return auth.Connect{}, &ws.HandshakeError{Status: http.StatusForbidden, Label: "blocked", Detail: "this user is blocked"}
+		return auth.Connect{}, errBlocked
 	}
 	return c, nil
 }
@@ -214,13 +205,13 @@ func (rt *rawRoute) peer() RawPeer {
 }
 
 // session makes the session of a client that may come in.
-func (rt *rawRoute) session(r *http.Request, c auth.Connect) *session {
+func (rt *rawRoute) session(q *RawRequest, c auth.Connect) *session {
 	s := new(session)
 	s.User = c.User
 	s.set(markRaw | markNative)
 	s.expireAt.Store(uint32(c.ExpireAt))
 	s.setToken(c)
-	s.change(func(e *extra) { e.raw = &rawExtra{request: rt.request(r)} })
+	s.change(func(e *extra) { e.raw = &rawExtra{request: q} })
 	return s
 }
 

@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"roost/broker"
 	"roost/internal/proctest"
@@ -87,6 +89,30 @@ func TestRawHandlers(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What raw_authorize may say of how long a client may stay.
+func TestRawAuthorizeExpiry(t *testing.T) {
+	var at atomic.Int64
+	n := start(t, func(o *Options) {
+		o.Raw = RawRoutes{"own": {Backend: "b", Auth: rawAuthBackend}}
+		o.Handlers.RawAuthorize = func(context.Context, RawRequest) (RawIdentity, error) {
+			return RawIdentity{User: "u", ExpireAt: at.Load()}, nil
+		}
+		o.Handlers.RawMessage = func(_ context.Context, m RawMessage) (RawData, error) { return m.RawData, nil }
+	})
+	for _, c := range []struct {
+		at   int64
+		want int
+	}{{0, 101}, {time.Now().Unix() + 600, 101}, {1, 503}, {1 << 32, 503}} {
+		at.Store(c.at)
+		if got, _ := n.upgrade("/connection/raw?route=own"); got != c.want {
+			t.Errorf("expire_at %d: %d, want %d", c.at, got, c.want)
+		}
+	}
+	if got := n.Stats().Unusable["raw_authorize"]; got != 2 {
+		t.Errorf("%d answers were counted as unusable, want 2", got)
+	}
 }
 
 // The same over NATS: answers to the reply subject are what the client gets, in order;

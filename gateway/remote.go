@@ -178,20 +178,14 @@ func (n *Node) localInfo() NodeInfo {
 func (n *Node) localConnections(user string) map[string]ConnectionInfo {
 	out := make(map[string]ConnectionInfo)
 	add := func(s *session) {
-		x := s.look()
-		i := ConnectionInfo{User: s.User, Node: n.broker.Node(), Transport: x.transport(), Protocol: "json", ConnectedAt: n.connectedAt(s)}
-		if x.emulated != nil {
-			i.Session = x.emulated.id
-		}
-		if s.is(markProtobuf) {
-			i.Protocol = "protobuf"
-		}
-		if rt := s.raw(); rt != nil {
-			i.Transport, i.Protocol = "raw", rt.name
+		p := n.peer(s)
+		i := ConnectionInfo{User: p.User, Node: n.broker.Node(), Transport: p.Transport, Protocol: p.Protocol, ConnectedAt: n.connectedAt(s)}
+		if e := s.look().emulated; e != nil {
+			i.Session = e.id
 		}
 		s.Subscriptions(func(ch *hub.Channel, _ hub.Flags) { i.Channels = append(i.Channels, ch.Name()) })
 		slices.Sort(i.Channels)
-		out[n.ids.id(s.Conn.Handle())] = i
+		out[p.Client] = i
 	}
 	if user != "" {
 		for _, cl := range n.hub.ByUser(user) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"roost/auth"
+	"roost/broker"
+	"roost/conn"
 )
 
 func TestSubscribeAndPublish(t *testing.T) {
@@ -319,5 +321,22 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Fatalf("left behind: %+v", s)
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// A node that is shut down does not listen any more.
+func TestListenAfterShutdown(t *testing.T) {
+	n, err := New(Options{Broker: broker.Options{Memory: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Listen("127.0.0.1:0", conn.Options{}); err != errClosing {
+		t.Errorf("Listen: %v", err)
+	}
+	if err := n.Start(nil); err != errClosing {
+		t.Errorf("Start: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"roost/conn"
@@ -17,13 +18,7 @@ type checkCmd struct{ config.Config }
 // Run makes all that serve would make from the configuration, but for what others
 // would notice: it does not listen, and keeps its data in memory.
 func (c *checkCmd) Run() error {
-	for _, w := range c.Warnings {
-		fmt.Fprintln(os.Stderr, "warning:", w)
-	}
-	for _, w := range c.Doubts() {
-		fmt.Fprintln(os.Stderr, "warning:", w)
-	}
-	for _, w := range c.Expired(time.Now()) {
+	for _, w := range slices.Concat(c.Warnings, c.Doubts(), c.Expired(time.Now())) {
 		fmt.Fprintln(os.Stderr, "warning:", w)
 	}
 	problems := c.Problems()
@@ -58,7 +53,7 @@ func (c *checkCmd) provision() error {
 		defer verifier.Close()
 	}
 	co := connOptions(&c.Config, log)
-	co.Routes = append([]*conn.Route{node.Route()}, node.RawRoutes()...)
+	co.Routes = node.Routes()
 	server, err := conn.New(co)
 	if err != nil {
 		return errors.Join(err, node.Shutdown(context.Background()))

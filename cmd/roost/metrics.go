@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -164,9 +165,10 @@ func (s samples) count(d *prometheus.Desc, v uint64, labels ...string) {
 	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 }
 
-func (s samples) byLabel(d *prometheus.Desc, counts map[string]uint64) {
+// byLabel counts by the last label; those before it are the same for all.
+func (s samples) byLabel(d *prometheus.Desc, counts map[string]uint64, before ...string) {
 	for label, n := range counts {
-		s.count(d, n, label)
+		s.count(d, n, slices.Concat(before, []string{label})...)
 	}
 }
 
@@ -234,9 +236,7 @@ func (s samples) node(st gateway.Stats) {
 	s.raw(st.Raw)
 	for event, r := range st.Refreshes {
 		s.gauge(descRefreshesWaiting, int64(r.Waiting), event)
-		for outcome, n := range r.Outcomes {
-			s.count(descRefreshes, n, event, outcome)
-		}
+		s.byLabel(descRefreshes, r.Outcomes, event)
 	}
 	for event, q := range st.Events {
 		s.events(event, q)
@@ -248,12 +248,8 @@ func (s samples) raw(st gateway.RawStats) {
 		s.gauge(descRawClients, r.Clients, r.Route)
 		s.count(descRawMessages, r.In, r.Route, "in")
 		s.count(descRawMessages, r.Out, r.Route, "out")
-		for why, n := range r.Dropped {
-			s.count(descRawDropped, n, r.Route, why)
-		}
-		for why, n := range r.Failed {
-			s.count(descRawFailed, n, r.Route, why)
-		}
+		s.byLabel(descRawDropped, r.Dropped, r.Route)
+		s.byLabel(descRawFailed, r.Failed, r.Route)
 	}
 	s.gauge(descRawQueue, st.Queued)
 	s.count(descRawOverrun, st.Overrun)

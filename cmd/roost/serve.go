@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -44,7 +45,7 @@ func (s *serveCmd) Run() error {
 		return err
 	}
 	slog.SetDefault(log)
-	for _, w := range append(s.Warnings, s.Doubts()...) {
+	for _, w := range slices.Concat(s.Warnings, s.Doubts()) {
 		log.Warn(w)
 	}
 	defer startProfile(s.Profile, s.ProfileDir)()
@@ -119,7 +120,7 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	}
 	p.backends.broker = p.node.Broker()
 	o := connOptions(&s.Config, log)
-	o.Routes = append([]*conn.Route{p.node.Route()}, p.node.RawRoutes()...)
+	o.Routes = p.node.Routes()
 	if s.Dev {
 		d := newDev()
 		o.Routes, o.HTTP = append(o.Routes, d.routes()...), d.page
