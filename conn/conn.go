@@ -32,15 +32,18 @@ const (
 	stateClosing // a close frame was received or sent; input is ignored
 	stateRefused // no WebSocket: answered by HTTP
 	stateAdmit   // a worker decides on the upgrade
+	stateHeld    // the upgrade waits for its turn, see StormOptions
 	stateTLS     // nothing has come yet where TLS is spoken; route is the index into Server.secure
 )
 
 type flags uint8
 
 const (
-	flagPinged flags = 1 << iota // a ping is out and nothing has been read since
-	flagHeld                     // reading was stopped when last looked at
-	flagRemote                   // loop.remotes has the peer's address
+	flagPinged  flags = 1 << iota // a ping is out and nothing has been read since
+	flagHeld                      // reading was stopped when last looked at
+	flagRemote                    // loop.remotes has the peer's address
+	flagShaking                   // counted in storm.shaking
+	flagTurn                      // counted in storm.held
 )
 
 // partial is what is kept of input that is not complete.

@@ -73,6 +73,9 @@ func (h *loop) Due(pc *poller.Conn) {
 	case stateAdmit:
 		h.refuse(c, c.part.admit.request, ReasonHandshakeLate, errAdmitLate)
 		return
+	case stateHeld:
+		h.release(c)
+		return
 	case stateTLS:
 		c.pc.Cut(ReasonHandshakeLate)
 		return

@@ -47,11 +47,20 @@ func (h *loop) handshake(c *Conn, b []byte) {
 		h.serveHTTP(c, r, route)
 		return
 	}
+	if held, err := h.turn(c, head); err != nil {
+		h.refuse(c, r, ReasonHandshake, err)
+	} else if !held {
+		h.begin(c, r, route, head[n:])
+	}
+}
+
+// begin upgrades a connection whose turn has come; rest is what came behind its request.
+func (h *loop) begin(c *Conn, r *http.Request, route *Route, rest []byte) {
 	if err := h.upgrade(c, r, route); err != nil {
 		h.refuse(c, r, ReasonHandshake, err)
 		return
 	}
-	switch rest := head[n:]; {
+	switch {
 	case len(rest) == 0:
 	case c.state == stateOpen:
 		h.decode(c, rest)
@@ -108,6 +117,7 @@ func (h *loop) confirm(c *Conn, route *Route, u *ws.Upgrade) {
 		return
 	}
 	c.state = stateOpen
+	h.shaken(c)
 	c.route = route.id
 	c.clock = h.now()
 	h.stats.upgrades.Add(1)
@@ -168,6 +178,7 @@ func (h *loop) respond(c *Conn, why Reason) {
 	_, _ = c.pc.Write(h.resp, nil)
 	c.pc.Finish(why)
 	c.state = stateRefused
+	h.shaken(c)
 }
 
 // serveHTTP answers a request that is no upgrade to a known route.

@@ -32,6 +32,7 @@ var decoders = sync.Pool{New: func() any { return new(ws.Decoder) }}
 // Open implements poller.Handler.
 func (h *loop) Open(pc *poller.Conn) {
 	h.loop.SetDeadline(pc, h.server.ticks.handshake)
+	h.shaking(connOf(pc))
 }
 
 // Data implements poller.Handler.
@@ -45,6 +46,8 @@ func (h *loop) Data(pc *poller.Conn, b []byte) {
 		h.decode(c, b)
 	case stateAdmit:
 		h.keep(c, b)
+	case stateHeld:
+		h.keepHeld(c, b)
 	case stateTLS:
 		h.hello(c, b)
 	}
@@ -172,6 +175,7 @@ func (h *loop) EOF(pc *poller.Conn) (wait bool) {
 func (h *loop) Closed(pc *poller.Conn, r Reason) {
 	c := connOf(pc)
 	h.stats.closed[min(int(r), len(h.stats.closed)-1)].Add(1)
+	h.shaken(c)
 	if c.part != nil {
 		if d := c.part.dec; d != nil {
 			d.Reset()

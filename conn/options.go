@@ -57,6 +57,9 @@ type Options struct {
 	// would lose count.
 	MessageRate, MessageBurst int
 
+	// Storm bounds how upgrades begin when very many clients come at once.
+	Storm StormOptions
+
 	// Workers bounds the pool's goroutines. Default: 256 per core.
 	Workers int
 	// InboxMessages and InboxBytes bound what waits for a worker per connection;
@@ -180,6 +183,9 @@ func (o *Options) validate() error {
 		}
 	}
 	o.setDefaults()
+	if err := o.Storm.validate(o.HandshakeTimeout); err != nil {
+		return err
+	}
 	if o.MessageRate > 0 && (o.MessageBurst > 60*o.MessageRate || max(o.PingInterval, o.PongTimeout, o.SoftTime) > time.Minute) {
 		return errors.New("conn: with a MessageRate, MessageBurst is at most 60 times that, and PingInterval, PongTimeout and SoftTime at most a minute")
 	}

@@ -40,6 +40,7 @@ type Server struct {
 
 	stopping atomic.Bool
 	tls      security
+	storm    *storm
 }
 
 // ticks are the options' times in the poller's unit.
@@ -60,6 +61,7 @@ func New(opts Options) (*Server, error) {
 	s := &Server{
 		opts:   opts,
 		byPath: make(map[string]*Route, len(opts.Routes)),
+		storm:  newStorm(&opts.Storm),
 	}
 	for i, r := range opts.Routes {
 		r.attach(s, i)
@@ -151,6 +153,8 @@ func (h *loop) goAway(c *Conn) {
 		c.pc.Cut(ReasonShutdown)
 	case c.state == stateAdmit:
 		h.refuse(c, c.part.admit.request, ReasonShutdown, errAdmitShutdown)
+	case c.state == stateHeld:
+		h.refuse(c, nil, ReasonShutdown, errAdmitShutdown)
 	case !h.working(c):
 		c.fail(ReasonShutdown, shutdownText)
 	case c.state == stateOpen:

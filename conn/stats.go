@@ -27,6 +27,8 @@ type Stats struct {
 	HandshakeErrors map[string]uint64 // by ws.HandshakeError.Label
 	WorkersBusy     int
 	Waiting         int // connections that wait for a worker
+	Handshakes      int // connections now that have no answer to their upgrade yet
+	Held            int // of these, those that wait for their turn, see StormOptions
 	TLS             TLSStats
 }
 
@@ -38,6 +40,7 @@ func (s *Server) Stats() Stats {
 		ProtocolErrors:  s.protocolErrors.All(),
 		HandshakeErrors: s.handshakeErrors.All(),
 	}
+	st.Handshakes, st.Held = int(s.storm.shaking.Load()), int(s.storm.held.Load())
 	st.TLS = s.tls.stats()
 	st.TLS.Kernel = st.Poller.TLS
 	s.waiting.mu.Lock()
