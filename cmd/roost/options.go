@@ -55,6 +55,7 @@ func connOptions(c *config.Config, log *slog.Logger) conn.Options {
 		PongTimeout:      c.PongTimeout,
 		HandshakeTimeout: c.HandshakeTimeout,
 		MessageRate:      c.MessageRate,
+		Storm:            conn.StormOptions{Rate: c.UpgradeRate, AddressRate: c.AddressRate, Backlog: c.UpgradeBacklog, Handshakes: c.MaxHandshakes},
 		Workers:          c.Workers,
 		Logger:           log,
 	}

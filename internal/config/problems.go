@@ -25,8 +25,9 @@ import (
 
 const (
 	maxLoops       = 256
-	maxMessageRate = 16_000 // see conn.Options.MessageRate
-	maxChannelName = 255    // see broker.ErrChannel
+	maxMessageRate = 16_000    // see conn.Options.MessageRate
+	maxUpgradeRate = 1_000_000 // see conn.StormOptions
+	maxChannelName = 255       // see broker.ErrChannel
 	maxReplicas    = 5
 	minBeat        = 100 * time.Millisecond // what the loops' clocks tell apart
 	maxRatedBeat   = time.Minute            // see conn.Options.MessageRate
@@ -90,6 +91,9 @@ func (c *Config) numbers() (all []error) {
 		{"user-connections", int64(c.UserConnections), 0, any, "0 (no limit) or more"},
 		{"loops", int64(c.Loops), 0, maxLoops, "0 (one for two cores) to 256"},
 		{"workers", int64(c.Workers), 0, any, "0 (256 per core) or more"},
+		{"upgrade-rate", int64(c.UpgradeRate), 0, maxUpgradeRate, "0 (no limit) to 1000000"},
+		{"address-rate", int64(c.AddressRate), 0, maxUpgradeRate, "0 (no limit) to 1000000"},
+		{"max-handshakes", int64(c.MaxHandshakes), 0, maxUpgradeRate, "0 (no limit) to 1000000"},
 		{"message-rate", int64(c.MessageRate), 0, maxMessageRate, "0 (no limit) to 16000"},
 		{"send-buffer", int64(c.SendBuffer), 0, any, "0 (the kernel's choice) or more bytes"},
 		{"receive-buffer", int64(c.ReceiveBuffer), 0, any, "0 (the kernel's choice) or more bytes"},
@@ -108,7 +112,7 @@ func (c *Config) numbers() (all []error) {
 		value, least time.Duration
 	}{
 		{"ping-interval", c.PingInterval, minBeat}, {"pong-timeout", c.PongTimeout, minBeat}, {"handshake-timeout", c.HandshakeTimeout, minBeat},
-		{"stale-timeout", c.StaleTimeout, minBeat}, {"expiry-grace", c.ExpiryGrace, minBeat}, {"jwks-ttl", c.JWKSTTL, time.Second}, {"leeway", c.Leeway, 0},
+		{"stale-timeout", c.StaleTimeout, minBeat}, {"expiry-grace", c.ExpiryGrace, minBeat}, {"upgrade-backlog", c.UpgradeBacklog, minBeat}, {"jwks-ttl", c.JWKSTTL, time.Second}, {"leeway", c.Leeway, 0},
 	} {
 		if d.value < d.least {
 			all = append(all, c.wrong(fmt.Errorf("--%s is %v, must be at least %v", d.flag, d.value, d.least), d.flag))
@@ -116,6 +120,9 @@ func (c *Config) numbers() (all []error) {
 	}
 	if c.PongTimeout >= c.PingInterval {
 		all = append(all, c.wrong(fmt.Errorf("--pong-timeout (%v) must be below --ping-interval (%v)", c.PongTimeout, c.PingInterval), "pong-timeout", "ping-interval"))
+	}
+	if c.UpgradeBacklog > c.HandshakeTimeout {
+		all = append(all, c.wrong(fmt.Errorf("--upgrade-backlog (%v) must be at most --handshake-timeout (%v)", c.UpgradeBacklog, c.HandshakeTimeout), "upgrade-backlog", "handshake-timeout"))
 	}
 	if c.MessageRate > 0 && c.PingInterval > maxRatedBeat {
 		all = append(all, c.wrong(fmt.Errorf("--ping-interval is %v, must be at most %v with --message-rate", c.PingInterval, maxRatedBeat), "ping-interval"))

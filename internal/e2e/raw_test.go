@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ type closed struct {
 func (c *closed) Error() string { return fmt.Sprintf("closed with %d %q", c.code, c.reason) }
 
 // refused is an answer to an upgrade other than 101.
-type refused struct{ status int }
+type refused struct{ status, retryAfter int }
 
 func (r *refused) Error() string { return fmt.Sprintf("upgrade refused with %d", r.status) }
 
@@ -66,7 +67,8 @@ func dialAt(address, target string, binary bool, header ...string) (*raw, error)
 	r := &raw{conn: conn, in: bufio.NewReader(conn), binary: binary}
 	res, err := http.ReadResponse(r.in, nil)
 	if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
-		err = &refused{res.StatusCode}
+		after, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+		err = &refused{res.StatusCode, after}
 	}
 	if err != nil {
 		conn.Close()
