@@ -22,7 +22,8 @@ type loop struct {
 	remotes map[poller.Handle]netip.AddrPort
 	resp    []byte // response under construction
 	stats   *counters
-	turns   []*Conn // that have one
+	turns   []*Conn  // that have one
+	arrived []func() // to be run once the server begins, see carry_linux.go
 
 	broadcasts broadcastQueue
 }

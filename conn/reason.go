@@ -23,6 +23,7 @@ const (
 	ReasonPanic                                           // the handler panicked
 	ReasonShutdown                                        // the server stops
 	ReasonApplication                                     // Conn.Close was called
+	ReasonRestart                                         // another process took over, but not this connection
 	reasonCount
 )
 
@@ -51,6 +52,7 @@ var reasons = [reasonCount]reasonInfo{
 	ReasonPanic:             {"panic", ws.CloseInternal},
 	ReasonShutdown:          {"shutdown", ws.CloseGoingAway},
 	ReasonApplication:       {"application", 0},
+	ReasonRestart:           {"restart", ws.CloseServiceRestart},
 }
 
 // Label returns the metric label of r.

@@ -41,6 +41,12 @@ type Server struct {
 	stopping atomic.Bool
 	tls      security
 	storm    *storm
+	arriving arrivals
+}
+
+// arrivals are what a server knows of the one that it takes over from.
+type arrivals struct {
+	routes []*Route // by the index that records have; nil for one that there is no more
 }
 
 // ticks are the options' times in the poller's unit.

@@ -23,7 +23,8 @@ const (
 
 // listener is one listening socket on one loop.
 type listener struct {
-	conn    Conn // first, registered with the loop's engine
+	conn    Conn   // first, registered with the loop's engine
+	address string // as it was asked for
 	opened  func(*Conn)
 	reserve int // a descriptor to spend when there are no others
 	backoff time.Duration
@@ -84,13 +85,13 @@ func setOption(fd, level, opt, value int, name string) error {
 
 // addListener starts accepting from fd, which it owns from now on. opened replaces
 // Handler.Open unless it is nil. Loop goroutine only.
-func (l *Loop) addListener(fd int, opened func(*Conn)) error {
+func (l *Loop) addListener(address string, fd int, opened func(*Conn)) error {
 	reserve, err := unix.Open(reserveSource, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		_ = unix.Close(fd)
 		return fmt.Errorf("poller: open reserve descriptor: %w", err)
 	}
-	ln := &listener{reserve: reserve, opened: opened}
+	ln := &listener{address: address, reserve: reserve, opened: opened}
 	if opened == nil {
 		ln.opened = l.handler.Open
 	}
@@ -120,7 +121,7 @@ func (l *Loop) closeListeners() {
 
 // accept takes connections until there are no more or the budget is used up.
 func (l *Loop) accept(ln *listener) {
-	if ln.waiting || ln.conn.own&ownGone != 0 {
+	if ln.waiting || l.frozen || ln.conn.own&ownGone != 0 {
 		return
 	}
 	for range acceptBudget {
@@ -189,16 +190,8 @@ func (l *Loop) register(c *Conn, fd int, opened func(*Conn)) error {
 		_ = unix.Close(fd)
 		return fmt.Errorf("poller: descriptor %d is beyond the limit of the start, %d", fd, len(l.poller.table))
 	}
-	c.loop = l
-	c.lastRead = l.now
-	nbInit(&c.nb, fd)
 	l.slots.add(c)
-	l.poller.live.Add(1)
-	l.load.Add(1)
-	l.count.opened++
-	if c.own&ownTLS != 0 {
-		l.count.tls++
-	}
+	l.own(c, fd)
 	opened(c)
 	if c.isGone() {
 		return ErrClosed
@@ -209,4 +202,17 @@ func (l *Loop) register(c *Conn, fd int, opened func(*Conn)) error {
 		return err
 	}
 	return nil
+}
+
+// own makes the loop that of a connection which has its slot.
+func (l *Loop) own(c *Conn, fd int) {
+	c.loop = l
+	c.lastRead = l.now
+	nbInit(&c.nb, fd)
+	l.poller.live.Add(1)
+	l.load.Add(1)
+	l.count.opened++
+	if c.own&ownTLS != 0 {
+		l.count.tls++
+	}
 }

@@ -50,6 +50,7 @@ const (
 	ownInBatch                      // has an entry in the ring that is not submitted
 	ownGone                         // closed
 	ownTLS                          // the kernel carries its TLS records, see record_linux.go
+	ownHeld                         // another process is to have it, see handoff_linux.go
 )
 
 type guardedFlags uint8
@@ -90,6 +91,11 @@ func (c *Conn) RemoteAddr() netip.AddrPort {
 	if err != nil {
 		return netip.AddrPort{}
 	}
+	return addrPort(sa)
+}
+
+// addrPort is zero for what is no TCP address.
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))

@@ -328,7 +328,7 @@ func (l *Loop) onWritable(nc *nbio.Conn, _ error) {
 // bytes pending on c. Loop goroutine only.
 func (l *Loop) Push(c *Conn, p []byte) (pending int, err error) {
 	f := &l.flusher
-	if f.ring == nil || !l.inPass || f.settling || len(p) == 0 || c.own&(ownInBatch|ownBlocked|ownGone) != 0 {
+	if f.ring == nil || !l.inPass || l.sealed || f.settling || len(p) == 0 || c.own&(ownInBatch|ownBlocked|ownGone) != 0 {
 		return c.WriteShared(p)
 	}
 	c.nb.Lock()
@@ -377,7 +377,7 @@ func (f *flusher) pushed(c *Conn, p []byte, res int32) {
 func (l *Loop) Write(c *Conn, head, p []byte, more bool) (pending int, err error) {
 	f := &l.flusher
 	large := len(p) > copyMax
-	if more || len(head)+len(p) == 0 || c.own&(ownBlocked|ownInBatch|ownGone) != 0 || !large && l.receiver.batching {
+	if more || l.sealed || len(head)+len(p) == 0 || c.own&(ownBlocked|ownInBatch|ownGone) != 0 || !large && l.receiver.batching {
 		return c.Write(head, p)
 	}
 	c.nb.Lock()
@@ -431,13 +431,13 @@ func (l *Loop) FinishNow(c *Conn, r Reason) {
 	}
 	c.guarded |= isFinish
 	c.nb.Unlock()
-	if pending && c.own&(ownBlocked|ownInBatch|ownGone) == 0 {
+	if pending && !l.sealed && c.own&(ownBlocked|ownInBatch|ownGone) == 0 {
 		l.flusher.write(c)
 	}
 	c.nb.Lock()
 	pending = c.out != nil
 	c.nb.Unlock()
-	if pending || c.own&ownInBatch != 0 {
+	if pending || l.sealed || c.own&ownInBatch != 0 {
 		c.Finish(r)
 		return
 	}

@@ -31,6 +31,8 @@ type Loop struct {
 	reading   *Conn  // whose input is with the handler
 	inPass    bool
 	swept     uint32 // tick up to which deadlines were looked at
+	frozen    bool   // nothing is accepted, read or due, see Poller.Freeze
+	sealed    bool   // nor written or closed
 	again     []*Conn
 	spare     []*Conn // the other half of again
 	listeners []*listener
@@ -115,7 +117,7 @@ func (l *Loop) onRead(nc *nbio.Conn) {
 		l.pass()
 	case c.slot == slotListener:
 		l.accept((*listener)(unsafe.Pointer(c)))
-	case c.loop == l && c.own&ownPaused == 0 && l.receiver.ready(c):
+	case c.loop == l && c.own&ownPaused == 0 && !l.frozen && l.receiver.ready(c):
 		l.current = c
 		l.read(c)
 		l.current = nil
@@ -131,7 +133,7 @@ func (l *Loop) onEnd(nc *nbio.Conn, _ error) {
 	}
 	l.poller.table[nbFD(nc)] = nc // nbio has taken it out
 	c.own |= ownHup
-	if c.own&ownPaused == 0 {
+	if c.own&ownPaused == 0 && !l.frozen {
 		l.current = c
 		l.read(c)
 		l.current = nil
@@ -159,13 +161,18 @@ func (l *Loop) pass() {
 	more := l.readAgain()
 	l.mu.Lock()
 	l.rung = l.stopped
-	dirty := l.flusher.take(&l.dirty)
+	var dirty []*Conn
+	if !l.sealed {
+		dirty = l.flusher.take(&l.dirty)
+	}
 	if len(l.posted) > 0 || more {
 		l.ringUnlock()
 	} else {
 		l.mu.Unlock()
 	}
-	l.flusher.run(dirty)
+	if !l.sealed {
+		l.flusher.run(dirty)
+	}
 	if t := l.ticks.Load(); t != l.now {
 		l.tick(t)
 	}
@@ -179,6 +186,10 @@ func (l *Loop) pass() {
 func (l *Loop) readAgain() (more bool) {
 	list := l.again
 	l.again, l.spare = l.spare[:0], nil
+	if l.frozen {
+		l.skip(list)
+		list = list[:0]
+	}
 	batch := l.worthwhile(len(list))
 	plain := list[:0]
 	for _, c := range list {
@@ -216,6 +227,9 @@ func (l *Loop) later(c *Conn) {
 // all of them are seen every sweepParts ticks and work is spread evenly.
 func (l *Loop) tick(now uint32) {
 	l.now = now
+	if l.frozen {
+		return
+	}
 	steps := min(now-l.swept, sweepParts)
 	for i := now - steps + 1; i != now+1; i++ {
 		l.slots.due(i%sweepParts, sweepParts, now, l.due)

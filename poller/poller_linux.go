@@ -29,6 +29,9 @@ type Poller struct {
 	lingerTicks uint32
 	uring       bool
 
+	inherited map[string][]int // listening descriptors by address, guarded by mu
+	mu        sync.Mutex
+
 	live     atomic.Int64
 	ringGone sync.Once
 	stop     chan struct{}
@@ -117,6 +120,9 @@ func (p *Poller) Listen(address string) (netip.AddrPort, error) {
 // ListenFor is Listen with a function that is called instead of Handler.Open for the
 // connections accepted on this address. Linux only.
 func (p *Poller) ListenFor(address string, opened func(*Conn)) (netip.AddrPort, error) {
+	if fds := p.heritage(address); fds != nil {
+		return p.listenOn(address, fds, opened)
+	}
 	// SO_REUSEPORT would let a second process share the port without a word.
 	probe, err := net.Listen("tcp", address)
 	if err != nil {
@@ -124,16 +130,14 @@ func (p *Poller) ListenFor(address string, opened func(*Conn)) (netip.AddrPort, 
 	}
 	_ = probe.Close()
 	var bound netip.AddrPort
-	for i, l := range p.loops {
-		if i > 0 {
-			address = bound.String()
-		}
-		fd, b, err := p.listen(address)
+	at := address
+	for _, l := range p.loops {
+		fd, b, err := p.listen(at)
 		if err != nil {
 			return bound, err
 		}
-		bound = b
-		if err := l.call(func() error { return l.addListener(fd, opened) }); err != nil {
+		bound, at = b, b.String()
+		if err := l.call(func() error { return l.addListener(address, fd, opened) }); err != nil {
 			return bound, err
 		}
 	}

@@ -37,6 +37,7 @@ type slots struct {
 	used   uint32 // slots ever handed out
 	free   []uint32
 	live   int
+	base   uint32 // generation before the first one of a slot, see settle
 }
 
 func (s *slots) at(i uint32) *slot { return &s.chunks[i/chunkSize][i%chunkSize] }
@@ -52,12 +53,42 @@ func (s *slots) add(c *Conn) {
 		if int(i/chunkSize) == len(s.chunks) {
 			s.chunks = append(s.chunks, new([chunkSize]slot))
 		}
+		s.at(i).gen = s.base
 	}
 	e := s.at(i)
 	e.conn, e.due = c, 0
 	e.gen = (e.gen + 1) & 0xffffff
 	c.slot, c.gen = i, e.gen
 	s.live++
+}
+
+// put gives c the slot and generation of h, which another process had for it. It reports false
+// if the slot is taken. settle must follow.
+func (s *slots) put(c *Conn, h Handle) bool {
+	i := h.slot()
+	for int(i/chunkSize) >= len(s.chunks) {
+		s.chunks = append(s.chunks, new([chunkSize]slot))
+	}
+	e := s.at(i)
+	if e.conn != nil {
+		return false
+	}
+	s.used = max(s.used, i+1)
+	e.conn, e.due, e.gen = c, 0, h.gen()
+	c.slot, c.gen = i, e.gen
+	s.live++
+	return true
+}
+
+// settle finds the slots that are free after puts. Their next generations come after gen.
+func (s *slots) settle(gen uint32) {
+	for i := s.used; i > 0; i-- { // the lowest is used first
+		if e := s.at(i - 1); e.conn == nil {
+			e.gen = gen
+			s.free = append(s.free, i-1)
+		}
+	}
+	s.base = gen
 }
 
 func (s *slots) remove(c *Conn) {

@@ -1,0 +1,35 @@
+package ws
+
+import "roost/internal/pack"
+
+// AppendState appends what d is in the middle of, so that a decoder of another process can go
+// on with it. The last event must have been used.
+func (d *Decoder) AppendState(dst []byte) []byte {
+	dst = append(dst, d.state, byte(d.op))
+	dst = pack.AppendBytes(dst, d.hdr[:d.hdrLen])
+	dst = pack.AppendBytes(dst, d.ctl[:d.ctlLen])
+	dst = pack.AppendUint(dst, uint64(d.left))
+	dst = pack.AppendUint(dst, uint64(d.pos))
+	dst = pack.AppendBool(dst, d.deflated)
+	dst = pack.AppendUint(dst, uint64(d.checked))
+	return pack.AppendBytes(dst, d.buf)
+}
+
+// LoadState makes d, a fresh decoder, go on where AppendState left off. Its error is
+// pack.ErrMalformed.
+func (d *Decoder) LoadState(r *pack.Reader) error {
+	state, op := r.Byte(), Opcode(r.Byte())
+	hdr, ctl := r.Bytes(), r.Bytes()
+	left, pos := r.Uint(), r.Uint()
+	deflated, checked, buf := r.Bool(), r.Uint(), r.Bytes()
+	if r.Err() != nil || len(hdr) > len(d.hdr) || len(ctl) > len(d.ctl) || left > 1<<62 || checked > uint64(len(buf)) || state >= inMessage<<1 {
+		return pack.ErrMalformed
+	}
+	if state&inPayload != 0 && len(hdr) < 2 || state&inPayload != 0 && !d.Client && len(hdr) < 6 {
+		return pack.ErrMalformed
+	}
+	d.state, d.op, d.left, d.pos, d.deflated, d.checked = state, op, int64(left), int(pos&3), deflated, int(checked)
+	d.hdrLen, d.ctlLen = uint8(copy(d.hdr[:], hdr)), uint8(copy(d.ctl[:], ctl))
+	d.buf = append(d.buf[:0], buf...)
+	return nil
+}
