@@ -69,6 +69,9 @@ type Options struct {
 	Node string
 	// TailBytes bounds the recent publications kept in memory, 64 MB by default.
 	TailBytes int64
+	// Heir is what the broker left whose place this one takes, which must have been
+	// suspended; nil for one that begins anew. Its Node replaces Node.
+	Heir *Heir
 	// Logger, slog.Default() if nil.
 	Logger *slog.Logger
 	// Handler hears of everything. Required.
@@ -156,6 +159,9 @@ func (o *Options) validate() error {
 	if err := o.Listen.validate(o); err != nil {
 		return err
 	}
+	if o.Heir != nil {
+		o.Node = o.Heir.Node
+	}
 	if o.Node == "" {
 		o.Node = randomName(10)
 	}
@@ -186,6 +192,10 @@ func New(o Options) (b *Broker, err error) {
 	}
 	b = &Broker{opts: o, log: o.Logger, handler: o.Handler, boot: randomName(5), ended: make(chan struct{}), reading: make(chan struct{}, maxReads)}
 	b.gen.Store(1)
+	if h := o.Heir; h != nil {
+		b.boot = h.Boot
+		b.calls.Store(h.Calls)
+	}
 	for i := range b.shards {
 		b.shards[i].init()
 	}

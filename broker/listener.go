@@ -51,15 +51,15 @@ func (l *Listener) validate(o *Options) error {
 	return nil
 }
 
-// listen changes the options of a server that listens nowhere. password is that of this
+// listen changes the options of a server that listens nowhere. inside is the password of this
 // process from then on.
-func (l *Listener) listen(o *server.Options) (password string, err error) {
+func (l *Listener) listen(o *server.Options, inside string) error {
 	host, port, err := net.SplitHostPort(l.Address)
 	if err != nil {
-		return "", fmt.Errorf("broker: address of the embedded NATS: %w", err)
+		return fmt.Errorf("broker: address of the embedded NATS: %w", err)
 	}
 	if o.Port, err = net.LookupPort("tcp", port); err != nil {
-		return "", fmt.Errorf("broker: address of the embedded NATS: %w", err)
+		return fmt.Errorf("broker: address of the embedded NATS: %w", err)
 	}
 	if o.Port == 0 {
 		o.Port = server.RANDOM_PORT
@@ -81,9 +81,8 @@ func (l *Listener) listen(o *server.Options) (password string, err error) {
 		service.Username, service.Password = "service", rand.Text()
 		o.NoAuthUser = service.Username
 	}
-	password = rand.Text()
-	o.Users = []*server.User{{Username: Inside, Password: password}, service}
-	return password, nil
+	o.Users = []*server.User{{Username: Inside, Password: inside}, service}
+	return nil
 }
 
 // within are the options by which this process connects to its own server, if it has one.
@@ -92,9 +91,9 @@ func (e *embedded) within() []nats.Option {
 	case e == nil:
 		return nil
 	case e.password == "":
-		return []nats.Option{nats.InProcessServer(e.nats)}
+		return []nats.Option{nats.InProcessServer(e)}
 	}
-	return []nats.Option{nats.InProcessServer(e.nats), nats.UserInfo(Inside, e.password)}
+	return []nats.Option{nats.InProcessServer(e), nats.UserInfo(Inside, e.password)}
 }
 
 // ListenAddr is where the embedded server listens, host:port; "" if nowhere.
@@ -102,7 +101,13 @@ func (b *Broker) ListenAddr() string {
 	if b.server == nil || b.opts.Listen.Address == "" {
 		return ""
 	}
-	addr, ok := b.server.nats.Addr().(*net.TCPAddr)
+	b.server.mu.Lock()
+	s := b.server.nats
+	b.server.mu.Unlock()
+	if s == nil {
+		return ""
+	}
+	addr, ok := s.Addr().(*net.TCPAddr)
 	if !ok {
 		return ""
 	}

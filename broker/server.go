@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +20,9 @@ const startTimeout = 5 * time.Minute
 
 // embedded is the NATS server in this process. It listens nowhere without Options.Listen.
 type embedded struct {
-	nats   *server.Server
+	mu   sync.Mutex
+	nats *server.Server // nil while suspended; guarded by mu
+
 	log    *serverLog
 	lock   *os.File // held as long as the process uses the folder; nil in memory
 	dir    string
@@ -41,22 +44,33 @@ type marker struct {
 // bootID is where Linux keeps an id of the machine's last start. Tests replace it.
 var bootID = "/proc/sys/kernel/random/boot_id"
 
-func startServer(o Options) (e *embedded, err error) {
-	e = &embedded{dir: o.Dir}
+func startServer(o Options) (*embedded, error) {
+	e := &embedded{dir: o.Dir}
+	if o.Memory {
+		dir, err := os.MkdirTemp("", "roost-")
+		if err != nil {
+			return nil, fmt.Errorf("broker: %w", err)
+		}
+		e.dir, e.temp = dir, true
+	}
+	if err := e.start(o); err != nil {
+		return nil, errors.Join(err, e.stop())
+	}
+	return e, nil
+}
+
+// start starts the server, or starts it again. After an error the folder is given up.
+func (e *embedded) start(o Options) (err error) {
+	if !e.temp {
+		if err := e.open(o); err != nil {
+			return errors.Join(err, e.leave(false))
+		}
+	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.stop())
-			e = nil
+			err = errors.Join(err, e.suspend(), e.leave(false))
 		}
 	}()
-	if o.Memory {
-		if e.dir, err = os.MkdirTemp("", "roost-"); err != nil {
-			return e, fmt.Errorf("broker: %w", err)
-		}
-		e.temp = true
-	} else if err = e.open(o); err != nil {
-		return e, err
-	}
 	log := &serverLog{log: o.Logger}
 	so := &server.Options{
 		ServerName: o.Prefix + "-" + o.Node, DontListen: true, NoSigs: true, NoLog: true,
@@ -64,26 +78,36 @@ func startServer(o Options) (e *embedded, err error) {
 		StoreDir: filepath.Join(e.dir, "nats"), SyncAlways: o.SyncAlways,
 	}
 	if o.Listen.Address != "" {
-		if e.password, err = o.Listen.listen(so); err != nil {
-			return e, err
+		if err := o.Listen.listen(so, e.inside()); err != nil {
+			return err
 		}
 	}
 	s, err := server.NewServer(so)
 	if err != nil {
-		return e, fmt.Errorf("broker: embedded NATS: %w", err)
+		return fmt.Errorf("broker: embedded NATS: %w", err)
 	}
+	e.mu.Lock()
 	e.nats, e.log = s, log
+	e.mu.Unlock()
 	s.SetLoggerV2(log, false, false, false)
 	go s.Start()
 	for end := time.Now().Add(startTimeout); !s.ReadyForConnections(100 * time.Millisecond); {
 		if why := log.fatal(); why != "" || time.Now().After(end) {
-			return e, fmt.Errorf("broker: embedded NATS did not start: %s", why)
+			return fmt.Errorf("broker: embedded NATS did not start: %s", why)
 		}
 	}
 	if !s.JetStreamEnabled() {
-		return e, fmt.Errorf("broker: embedded NATS has no JetStream: %s", log.fatal())
+		return fmt.Errorf("broker: embedded NATS has no JetStream: %s", log.fatal())
 	}
-	return e, nil
+	return nil
+}
+
+// inside is the password of this process; the same whenever the server is started again.
+func (e *embedded) inside() string {
+	if e.password == "" {
+		e.password = rand.Text()
+	}
+	return e.password
 }
 
 // open locks the folder and finds out how it was left.
@@ -171,21 +195,24 @@ func (e *embedded) settled(sync bool) error {
 
 // stop ends the server, which writes everything to the disk, and gives up the folder.
 func (e *embedded) stop() error {
-	var err error
-	if e.nats != nil {
-		e.nats.Shutdown()
-		e.nats.WaitForShutdown()
-	}
+	err := errors.Join(e.suspend(), e.leave(false))
 	if e.temp {
-		err = os.RemoveAll(e.dir)
+		err = errors.Join(err, os.RemoveAll(e.dir))
 	}
-	if e.lock != nil {
-		if e.nats != nil && !e.newEra {
-			e.marker.Clean = true
-			err = errors.Join(err, e.mark())
-		}
-		err = errors.Join(err, e.lock.Close())
+	return err
+}
+
+// leave gives up the folder, if it is held; clean says that the server ended in order.
+func (e *embedded) leave(clean bool) (err error) {
+	if e.lock == nil {
+		return nil
 	}
+	if clean && !e.newEra {
+		e.marker.Clean = true
+		err = e.mark()
+	}
+	err = errors.Join(err, e.lock.Close())
+	e.lock = nil
 	return err
 }
 

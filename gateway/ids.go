@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 
 	"roost/poller"
 )
@@ -14,18 +15,33 @@ import (
 // handle and a tag of the node, encrypted as one block. So it is unique, cannot be
 // guessed, costs no memory per client and is found without an index.
 type ids struct {
-	block cipher.Block
-	tag   uint64
+	secret [24]byte // key and tag
+	block  cipher.Block
+	tag    uint64
 }
 
 func newIDs() *ids {
-	var b [24]byte
-	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
-	block, err := aes.NewCipher(b[:16])
+	var x ids
+	_, _ = rand.Read(x.secret[:]) // never fails, see crypto/rand
+	return x.init()
+}
+
+// oldIDs makes those of another node, by its secret.
+func oldIDs(secret []byte) (*ids, error) {
+	var x ids
+	if copy(x.secret[:], secret) != len(x.secret) {
+		return nil, errors.New("gateway: the secret of client ids has a wrong length")
+	}
+	return x.init(), nil
+}
+
+func (x *ids) init() *ids {
+	block, err := aes.NewCipher(x.secret[:16])
 	if err != nil {
 		panic(err) // the key has a valid length
 	}
-	return &ids{block: block, tag: binary.BigEndian.Uint64(b[16:])}
+	x.block, x.tag = block, binary.BigEndian.Uint64(x.secret[16:])
+	return x
 }
 
 // id returns the client id in the form of a UUID.

@@ -60,6 +60,7 @@ type Node struct {
 
 	sessions  sessions
 	refreshes refreshes
+	heritage  inheritance // until Start
 }
 
 func (o *Options) validate() error {
@@ -123,6 +124,16 @@ func (o *Options) validate() error {
 // New makes a node and connects it to its broker. Then either Listen, or give its Routes to a
 // conn.Server and that to Start.
 func New(opts Options) (*Node, error) {
+	n, err := Prepare(opts)
+	if err != nil {
+		return nil, err
+	}
+	return n, n.Open(nil)
+}
+
+// Prepare makes a node without a broker: nothing but Routes, Inherit and Open may be called
+// before Open.
+func Prepare(opts Options) (*Node, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
@@ -136,22 +147,41 @@ func New(opts Options) (*Node, error) {
 	n.route = n.newRoute()
 	opts.Broker.Handler = (*events)(n)
 	opts.Broker.Logger = opts.Logger
-	n.hub = hub.New(hub.Options{
-		Follow:   func(ch string) { n.broker.Follow(ch) },
-		Unfollow: func(ch string) { n.broker.Unfollow(ch) },
-		Lost:     n.lost,
-	})
-	var err error
-	if n.broker, err = broker.New(opts.Broker); err != nil {
-		return nil, err
+	n.opts.Broker = opts.Broker
+	n.hub = hub.New(hub.Options{Follow: n.follows, Unfollow: n.unfollows, Lost: n.lost})
+	return n, n.newRaw()
+}
+
+// follows and unfollows tell the broker of channels. The embedded one need not be told, and
+// may not be there yet.
+func (n *Node) follows(ch string) {
+	if len(n.opts.Broker.URLs) > 0 {
+		n.broker.Follow(ch)
 	}
-	if err = errors.Join(n.loadRevocations(), n.newRaw()); err == nil {
+}
+
+func (n *Node) unfollows(ch string) {
+	if len(n.opts.Broker.URLs) > 0 {
+		n.broker.Unfollow(ch)
+	}
+}
+
+// Open connects a node to its broker. heir is what the broker of another process leaves whose
+// place this one takes, or nil. After an error the node is of no use.
+func (n *Node) Open(heir *broker.Heir) error {
+	o := n.opts.Broker
+	o.Heir = heir
+	var err error
+	if n.broker, err = broker.New(o); err != nil {
+		return err
+	}
+	if err = errors.Join(n.loadRevocations(), n.connectRaw()); err == nil {
 		err = n.openNotices()
 	}
 	if err != nil {
-		return nil, errors.Join(err, n.Shutdown(context.Background()))
+		return errors.Join(err, n.Shutdown(context.Background()))
 	}
-	return n, nil
+	return nil
 }
 
 // Route is where clients connect that speak the client protocol.
@@ -177,6 +207,7 @@ func (n *Node) Start(s *conn.Server) error {
 		return errClosing
 	}
 	n.server = s
+	n.settleHeritage()
 	n.notices.each(func(q *notice) { q.Start() })
 	if l := n.notices.clients; l != nil {
 		l.Start()

@@ -71,7 +71,7 @@ var (
 	errRawLarge = client.Disconnect{Code: uint32(ws.CloseTooBig), Reason: "the message is larger than the backend takes"}
 )
 
-// newRaw makes the routes and connects those that need it to NATS.
+// newRaw makes the routes.
 func (n *Node) newRaw() error {
 	for _, name := range slices.Sorted(maps.Keys(n.opts.Raw)) {
 		rt := &rawRoute{RawRoute: n.opts.Raw[name].withDefaults(&n.opts), name: name, node: n}
@@ -89,14 +89,23 @@ func (n *Node) newRaw() error {
 		}
 		if rt.Subject == "" {
 			rt.carrier = newRawCalls(rt)
-		} else {
-			c, err := newRawNATS(rt)
-			if err != nil {
-				return err
-			}
-			rt.carrier = c
 		}
 		n.raw = append(n.raw, rt)
+	}
+	return nil
+}
+
+// connectRaw connects the routes that need it to NATS.
+func (n *Node) connectRaw() error {
+	for _, rt := range n.raw {
+		if rt.Subject == "" {
+			continue
+		}
+		c, err := newRawNATS(rt)
+		if err != nil {
+			return err
+		}
+		rt.carrier = c
 	}
 	return nil
 }

@@ -76,6 +76,7 @@ type during struct {
 func (x *list) work() *during {
 	if x.during == nil {
 		x.during = new(during)
+		x.ch.hub.working.Add(1)
 	}
 	return x.during
 }
@@ -108,6 +109,7 @@ func (x *list) tidy() {
 			return
 		}
 		x.during = nil
+		x.ch.hub.working.Add(-1)
 	}
 	if len(x.members) > 0 {
 		return

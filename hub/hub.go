@@ -38,6 +38,8 @@ type Hub struct {
 	shards [shardCount]shard
 	users  [shardCount]userShard
 
+	working atomic.Int64 // lists with something under way
+
 	Channels      atomic.Int64 // with a subscriber
 	Subscriptions atomic.Int64
 	Users         atomic.Int64

@@ -114,6 +114,15 @@ func (c *compiler) compileLeaf(n *protocol.FilterNode, where string) (*Filter, e
 	return f, nil
 }
 
+// Node returns what CompileFilter makes an equal filter of.
+func (f *Filter) Node() *protocol.FilterNode {
+	n := &protocol.FilterNode{Op: f.op, Cmp: f.cmp, Key: f.key, Val: f.val, Vals: f.vals}
+	for _, x := range f.nodes {
+		n.Nodes = append(n.Nodes, x.Node())
+	}
+	return n
+}
+
 // Match tells whether a publication with these tags passes.
 func (f *Filter) Match(tags map[string]string) bool {
 	switch f.op {

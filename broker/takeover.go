@@ -1,0 +1,124 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// A broker may be followed by that of another process on the same machine, which then stands
+// for it among the nodes. The embedded server's folder has one owner at a time: the old process
+// suspends its server, the new one opens the folder. If that fails the old one resumes.
+
+// Heir is what a broker leaves to the one that takes its place.
+type Heir struct {
+	Node, Boot string // so that what names them stays valid
+	Calls      uint64 // publications stored or tried: the next ids come after that
+}
+
+// Will returns what the broker leaves. It should publish nothing any more.
+func (b *Broker) Will() Heir { return Heir{b.opts.Node, b.boot, b.calls.Load()} }
+
+// Suspend ends the embedded server: all that was acknowledged is on the disk, and another
+// process may open the folder. Until Resume NATS is away. Without effect in a cluster.
+func (b *Broker) Suspend() error {
+	if b.server == nil {
+		return nil
+	}
+	return b.server.suspend()
+}
+
+// resumeTimeout is how long the folder may stay in the hands of the process that was to have
+// it, which is about to die.
+const resumeTimeout = 10 * time.Second
+
+// Resume starts the embedded server again after Suspend. Without effect in a cluster.
+func (b *Broker) Resume() error {
+	if b.server == nil {
+		return nil
+	}
+	end := time.Now().Add(resumeTimeout)
+	for {
+		err := b.server.start(b.opts)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("broker: resume: %w", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Abandon ends a broker whose place has been taken: other nodes are told nothing, and the
+// folder is not touched.
+func (b *Broker) Abandon() {
+	if !b.closed.CompareAndSwap(false, true) {
+		return
+	}
+	close(b.ended)
+	for i := range b.shards {
+		b.shards[i].close()
+	}
+	b.nc.Close()
+	b.done.Wait()
+}
+
+// suspend ends the server as stop does, but for what memory has.
+func (e *embedded) suspend() error {
+	e.mu.Lock()
+	s := e.nats
+	e.nats = nil
+	e.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	s.Shutdown()
+	s.WaitForShutdown()
+	return e.leave(true)
+}
+
+// InProcessConn implements nats.InProcessConnProvider: the server may be another one after a
+// while.
+func (e *embedded) InProcessConn() (net.Conn, error) {
+	e.mu.Lock()
+	s := e.nats
+	e.mu.Unlock()
+	if s == nil {
+		return nil, errSuspended
+	}
+	return s.InProcessConn()
+}
+
+var errSuspended = errors.New("broker: the embedded NATS is suspended")
+
+// QueuedJob is a job of a Queue that is stored nowhere yet.
+type QueuedJob struct {
+	ID   string
+	Data []byte
+}
+
+// Waiting returns the jobs that are not known to be stored. Any goroutine.
+func (q *Queue) Waiting() []QueuedJob {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := make([]QueuedJob, len(q.waiting))
+	for i, j := range q.waiting {
+		all[i] = QueuedJob{j.id, j.data}
+	}
+	return all
+}
+
+// Flush waits until NATS has all that was put, or ctx has ended. Any goroutine.
+func (w *Wire) Flush(ctx context.Context) error {
+	for w.queued.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return w.nc.FlushWithContext(ctx)
+}

@@ -1,0 +1,110 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"roost/internal/proctest"
+)
+
+// TestSuspend: the folder goes to another broker, or comes back, and nothing that was
+// acknowledged is missing.
+func TestSuspend(t *testing.T) {
+	dir := t.TempDir()
+	old, _ := start(t, Options{Dir: dir})
+	first := publish(t, old, "ch", "a", kept)
+	ledger, err := old.NewLedger(t.Context(), LedgerOptions{Lost: func(string, []byte, func()) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.Add(t.Context(), "client", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	_ = ledger.Close(t.Context())
+	if err := old.Suspend(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := old.Publish(t.Context(), "ch", Publication{Data: []byte("no")}, kept); err == nil {
+		t.Error("a suspended broker has stored something")
+	}
+	if err := old.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	proctest.Eventually(t, old.Ready)
+	if second := publish(t, old, "ch", "b", kept); second.Offset != first.Offset+1 || second.Epoch != first.Epoch {
+		t.Errorf("after Resume %+v, before %+v", second, first)
+	}
+	if err := old.Suspend(); err != nil {
+		t.Fatal(err)
+	}
+	will := old.Will()
+	next, _ := start(t, Options{Dir: dir, Heir: &will})
+	if err := old.server.start(old.opts); err == nil {
+		t.Error("two brokers have the folder")
+	}
+	if next.Node() != old.Node() || next.boot != old.boot {
+		t.Errorf("the next broker is %s %s, want %s %s", next.Node(), next.boot, old.Node(), old.boot)
+	}
+	old.Abandon()
+	if got, _ := offsets(t, next, "ch", HistoryQuery{Limit: -1, Size: 10}); got != "1a 2b" {
+		t.Errorf("history %q", got)
+	}
+	if third := publish(t, next, "ch", "c", kept); third.Offset != 3 || third.Epoch != first.Epoch {
+		t.Errorf("after the takeover %+v", third)
+	}
+	lost := make(chan string, 1)
+	ledger, err = next.NewLedger(t.Context(), LedgerOptions{Lost: func(key string, _ []byte, done func()) error { lost <- key; done(); return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.check(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case key := <-lost:
+		t.Errorf("the client %q counts as lost, but its gateway was taken over", key)
+	default:
+	}
+	_ = ledger.Close(t.Context())
+}
+
+// BenchmarkTakeover is the time from the suspension of a broker to the moment when the next
+// one is ready.
+func BenchmarkTakeover(b *testing.B) {
+	dir := b.TempDir()
+	old, err := New(Options{Dir: dir, Handler: newRecorder(), Logger: quiet()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	data := make([]byte, 700)
+	for i := range 100_000 {
+		if _, _, err := old.Publish(context.Background(), fmt.Sprint("ch", i%2000), Publication{Data: data}, PublishOptions{HistorySize: 100, HistoryTTL: time.Hour}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ResetTimer()
+	var suspend, open time.Duration
+	for range b.N {
+		begin := time.Now()
+		if err := old.Suspend(); err != nil {
+			b.Fatal(err)
+		}
+		suspend += time.Since(begin)
+		begin = time.Now()
+		will := old.Will()
+		next, err := New(Options{Dir: dir, Handler: newRecorder(), Logger: quiet(), Heir: &will})
+		if err != nil {
+			b.Fatal(err)
+		}
+		open += time.Since(begin)
+		b.StopTimer()
+		old.Abandon()
+		old = next
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(suspend.Milliseconds())/float64(b.N), "ms-suspend/op")
+	b.ReportMetric(float64(open.Milliseconds())/float64(b.N), "ms-open/op")
+	_ = old.Close()
+}

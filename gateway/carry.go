@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"roost/broker"
+	"roost/hub"
+	"roost/internal/pack"
+)
+
+// A node's clients are carried to the node of another process on the same machine, which
+// then stands for this one: same ids of node and clients, same numbers of channels.
+
+// restPoll is how often a node is asked whether anything is under way.
+const restPoll = 500 * time.Microsecond
+
+// Rest waits, until ctx ends, for what is under way for clients: calls of handlers, messages
+// of raw routes, publications on their way to subscribers. Its server reads nothing more. The
+// error is that of ctx. Not for a loop's goroutine.
+func (n *Node) Rest(ctx context.Context) error {
+	for !n.resting() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(restPoll):
+		}
+	}
+	return nil
+}
+
+func (n *Node) resting() bool {
+	n.behind.mu.Lock()
+	catching := n.behind.workers
+	n.behind.mu.Unlock()
+	if len(n.calls)+catching > 0 || n.hub.Working() {
+		return false
+	}
+	for _, rt := range n.raw {
+		if c, ok := rt.carrier.(*rawCalls); ok && c.active() {
+			return false
+		}
+	}
+	return true
+}
+
+func (x *rawCalls) active() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.busy > 0
+}
+
+// Emulations returns how many clients are connected by an emulated transport. They are not
+// carried; see DismissEmulated.
+func (n *Node) Emulations() (count int) {
+	for _, c := range n.sessions.byTransport() {
+		count += int(c)
+	}
+	return count
+}
+
+// Will is what a node leaves to the one that takes its place, besides the clients.
+type Will struct {
+	Heir broker.Heir
+	// State is for Inherit.
+	State []byte
+}
+
+// Will describes the node, which must be at rest. Any goroutine.
+func (n *Node) Will() (w Will, err error) {
+	w.Heir = n.broker.Will()
+	users, err := json.Marshal(n.seen.all())
+	if err != nil {
+		return w, err
+	}
+	b := pack.AppendBytes(nil, n.ids.secret[:])
+	b = pack.AppendInt(b, time.Now().UnixNano()) // compared at once, so a clock that is set does no harm
+	b = pack.AppendInt(b, int64(time.Since(n.started)))
+	b = pack.AppendBytes(b, n.revoked.Snapshot())
+	b = pack.AppendBytes(b, users)
+	b = pack.AppendInt(b, n.hub.LastID())
+	b = n.appendEvents(b)
+	n.hub.Places(func(p hub.Place) { b = appendPlace(b, p) })
+	w.State = b
+	return w, nil
+}
+
+func appendPlace(b []byte, p hub.Place) []byte {
+	b = pack.AppendInt(b, p.ID)
+	b = pack.AppendString(b, p.Name)
+	b = pack.AppendUint(b, p.Offset)
+	b = pack.AppendString(b, p.Epoch)
+	b = pack.AppendBool(b, p.Last != nil)
+	return pack.AppendBytes(b, p.Last)
+}
+
+// appendEvents adds what handlers are still to be told and is stored nowhere.
+func (n *Node) appendEvents(b []byte) []byte {
+	type queued struct {
+		kind string
+		job  broker.QueuedJob
+	}
+	var all []queued
+	n.notices.each(func(q *notice) {
+		for _, j := range q.Waiting() {
+			all = append(all, queued{q.kind, j})
+		}
+	})
+	b = pack.AppendUint(b, uint64(len(all)))
+	for _, q := range all {
+		b = pack.AppendString(b, q.kind)
+		b = pack.AppendString(b, q.job.ID)
+		b = pack.AppendBytes(b, q.job.Data)
+	}
+	return b
+}
+
+// inheritance is what a new node does with a will.
+type inheritance struct {
+	channels map[int64]*hub.Channel // by number, of the old node
+	events   []inheritedEvent
+}
+
+type inheritedEvent struct {
+	kind, id string
+	data     []byte
+}
+
+// Inherit makes a node that was prepared stand for the one whose Will.State it is. Clients may
+// arrive after that.
+func (n *Node) Inherit(state []byte) error {
+	r := pack.NewReader(state)
+	secret, now, ran := r.Bytes(), time.Unix(0, r.Int()), time.Duration(r.Int())
+	revoked, users, last := r.Bytes(), r.Bytes(), r.Int()
+	n.heritage.channels = make(map[int64]*hub.Channel)
+	for range r.Uint() {
+		if r.Err() != nil {
+			break
+		}
+		n.heritage.events = append(n.heritage.events, inheritedEvent{r.String(), r.String(), r.Bytes()})
+	}
+	if err := r.Err(); err != nil {
+		return fmt.Errorf("gateway: inherit: %w", err)
+	}
+	var err error
+	if n.ids, err = oldIDs(secret); err != nil {
+		return err
+	}
+	n.started = time.Now().Add(-ran - time.Since(now))
+	var seen map[string]int64
+	if err := errors.Join(n.revoked.Restore(revoked), json.Unmarshal(users, &seen)); err != nil {
+		return fmt.Errorf("gateway: inherit: %w", err)
+	}
+	n.seen.young = seen
+	for r.Len() > 0 {
+		p := hub.Place{ID: r.Int(), Name: r.String(), Offset: r.Uint(), Epoch: r.String()}
+		has, data := r.Bool(), r.Bytes()
+		if err := r.Err(); err != nil {
+			return fmt.Errorf("gateway: inherit a channel: %w", err)
+		}
+		if has {
+			p.Last = append([]byte{}, data...)
+		}
+		n.heritage.channels[p.ID] = n.hub.Settle(p, last)
+	}
+	return nil
+}
+
+// settleHeritage gives up what only arriving clients need.
+func (n *Node) settleHeritage() {
+	for _, ch := range n.heritage.channels {
+		n.hub.Release(ch)
+	}
+	n.notices.each(func(q *notice) {
+		for _, e := range n.heritage.events {
+			if e.kind != q.kind {
+				continue
+			}
+			var stored func()
+			if l := n.notices.clients; l != nil && q == n.notices.disconnect {
+				stored = func() { l.Remove(e.id) }
+			}
+			if err := q.Put(e.id, e.data, stored); err != nil {
+				n.opts.Logger.Error("an event is dropped", "event", e.kind, "error", err)
+			}
+		}
+	})
+	n.heritage = inheritance{}
+}
+
+// all returns when users were last seen, by user.
+func (l *lastSeen) all() map[string]int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := maps.Clone(l.old)
+	if all == nil {
+		all = make(map[string]int64)
+	}
+	maps.Copy(all, l.young)
+	return all
+}
