@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,18 +21,6 @@ import (
 // (Freeze, Seal), describes them (Carry), and gives them up when the new one surely has them
 // (Release), or goes on with them if it does not (Thaw). The new one makes them (Await,
 // Restore) and starts when they are its own (Begin).
-
-// Mover is implemented by handlers whose connections have a session and may be carried
-// nevertheless. Those of other handlers are carried if Session is nil.
-type Mover interface {
-	// Leave appends what the other process needs of the session of c. It reports false for a
-	// connection that has to stay. On the loop, which does not block meanwhile; nothing else
-	// is going on for c.
-	Leave(dst []byte, c *Conn) (state []byte, ok bool)
-	// Arrive makes the session again. On the loop, before anything is read. Handler.Open is
-	// not called. After an error the connection is closed with 1012.
-	Arrive(c *Conn, state []byte) error
-}
 
 const (
 	carryBytes = 48 << 10 // about, of records handed out at a time
@@ -234,10 +223,9 @@ func (h *loop) left(tick uint32) uint64 {
 	return uint64(h.until(tick))
 }
 
-// Release gives up what was carried, and tells the other clients to come back: 1012. Then
-// the server can be shut down. Not for a loop's goroutine.
+// Release gives up what was carried, and tells the other clients to come back: 1012. It
+// accepts no more until Survive. Not for a loop's goroutine.
 func (s *Server) Release() {
-	s.stopping.Store(true)
 	s.poller.Release()
 	for _, h := range s.loops {
 		s.eachSlice(h, func(c *Conn) {
@@ -249,6 +237,38 @@ func (s *Server) Release() {
 			}
 		}, nil)
 	}
+}
+
+// Survive accepts clients again after Release. Not for a loop's goroutine.
+func (s *Server) Survive() { s.poller.Unmute() }
+
+// Dismiss tells the clients that cannot be carried, since their other end is in this process,
+// to come back (1012). The others are served meanwhile. Any goroutine.
+func (s *Server) Dismiss() {
+	for _, h := range s.loops {
+		s.eachSlice(h, func(c *Conn) {
+			if c.flags&flagRemote != 0 && c.state == stateOpen {
+				c.closing(ws.CloseServiceRestart)
+				c.fail(ReasonRestart, restartText)
+			}
+		}, nil)
+	}
+}
+
+// Tied returns how many connections have their other end in this process. Not for a loop's
+// goroutine.
+func (s *Server) Tied() int {
+	var n atomic.Int64
+	done := make(chan struct{}, len(s.loops))
+	for _, h := range s.loops {
+		if !h.loop.Post(func() { n.Add(int64(len(h.remotes))); done <- struct{}{} }) {
+			done <- struct{}{}
+		}
+	}
+	for range s.loops {
+		<-done
+	}
+	return int(n.Load())
 }
 
 const restartText = "the server is restarting"

@@ -63,19 +63,22 @@ func (n *Node) Emulations() (count int) {
 	return count
 }
 
-// Will is what a node leaves to the one that takes its place, besides the clients.
-type Will struct {
-	Heir broker.Heir
-	// State is for Inherit.
-	State []byte
+// KeepsRecords tells whether the broker keeps anything for the node that must outlive it:
+// history, or events that handlers are to be told.
+func (n *Node) KeepsRecords() bool {
+	keeps := n.notices.disconnect != nil || n.notices.unsubscribe != nil || n.opts.Channels.Default.HistorySize > 0
+	for _, ns := range n.opts.Channels.named {
+		keeps = keeps || ns.HistorySize > 0
+	}
+	return keeps
 }
 
-// Will describes the node, which must be at rest. Any goroutine.
-func (n *Node) Will() (w Will, err error) {
-	w.Heir = n.broker.Will()
+// Will is what the node leaves to the one that takes its place, besides its clients and the
+// broker's own: for Inherit. The node must be at rest. Any goroutine.
+func (n *Node) Will() ([]byte, error) {
 	users, err := json.Marshal(n.seen.all())
 	if err != nil {
-		return w, err
+		return nil, err
 	}
 	b := pack.AppendBytes(nil, n.ids.secret[:])
 	b = pack.AppendInt(b, time.Now().UnixNano()) // compared at once, so a clock that is set does no harm
@@ -85,8 +88,7 @@ func (n *Node) Will() (w Will, err error) {
 	b = pack.AppendInt(b, n.hub.LastID())
 	b = n.appendEvents(b)
 	n.hub.Places(func(p hub.Place) { b = appendPlace(b, p) })
-	w.State = b
-	return w, nil
+	return b, nil
 }
 
 func appendPlace(b []byte, p hub.Place) []byte {
@@ -130,7 +132,7 @@ type inheritedEvent struct {
 	data     []byte
 }
 
-// Inherit makes a node that was prepared stand for the one whose Will.State it is. Clients may
+// Inherit makes a node that was prepared stand for the one whose Will it is. Clients may
 // arrive after that.
 func (n *Node) Inherit(state []byte) error {
 	r := pack.NewReader(state)
@@ -190,6 +192,17 @@ func (n *Node) settleHeritage() {
 		}
 	})
 	n.heritage = inheritance{}
+}
+
+// Abandon ends a node whose place has been taken, and which has no clients any more. Nobody is
+// told anything, and nothing is stored.
+func (n *Node) Abandon() {
+	n.closing.Store(true)
+	n.end.Do(func() {
+		n.kill()
+		close(n.ended)
+		n.broker.Abandon()
+	})
 }
 
 // all returns when users were last seen, by user.

@@ -254,7 +254,9 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		n.closeNotices(ctx)
 		n.kill()
 		close(n.ended)
-		err = errors.Join(err, n.broker.Close())
+		if n.broker != nil {
+			err = errors.Join(err, n.broker.Close())
+		}
 	})
 	return err
 }

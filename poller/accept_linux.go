@@ -121,7 +121,7 @@ func (l *Loop) closeListeners() {
 
 // accept takes connections until there are no more or the budget is used up.
 func (l *Loop) accept(ln *listener) {
-	if ln.waiting || l.frozen || ln.conn.own&ownGone != 0 {
+	if ln.waiting || l.frozen || l.muted || ln.conn.own&ownGone != 0 {
 		return
 	}
 	for range acceptBudget {

@@ -50,11 +50,11 @@ func (l *Loop) Generation() (gen uint32) {
 }
 
 // Release gives up the connections that are held: they are another process's now. Their
-// handlers hear nothing of it. Then the loops go on with the others. Not for a loop's
-// goroutine.
+// handlers hear nothing of it. Then the loops go on with the others, but accept none until
+// Unmute. Not for a loop's goroutine.
 func (p *Poller) Release() {
 	p.each(func(l *Loop) {
-		l.closeListeners()
+		l.muted = true
 		l.Each(0, int(l.slots.used), func(c *Conn) {
 			if c.own&ownHeld != 0 {
 				l.release(c)
@@ -62,6 +62,16 @@ func (p *Poller) Release() {
 		})
 	})
 	p.Thaw()
+}
+
+// Unmute lets the loops accept connections again. Not for a loop's goroutine.
+func (p *Poller) Unmute() {
+	p.each(func(l *Loop) {
+		l.muted = false
+		for _, ln := range l.listeners {
+			l.later(&ln.conn)
+		}
+	})
 }
 
 // release takes a connection off its loop without a word to anybody.

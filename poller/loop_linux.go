@@ -33,6 +33,7 @@ type Loop struct {
 	swept     uint32 // tick up to which deadlines were looked at
 	frozen    bool   // nothing is accepted, read or due, see Poller.Freeze
 	sealed    bool   // nor written or closed
+	muted     bool   // nothing is accepted, see Poller.Release
 	again     []*Conn
 	spare     []*Conn // the other half of again
 	listeners []*listener

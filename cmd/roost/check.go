@@ -52,6 +52,9 @@ func (c *checkCmd) provision() error {
 	if verifier != nil {
 		defer verifier.Close()
 	}
+	if err := node.Open(nil); err != nil {
+		return err
+	}
 	co := connOptions(&c.Config, log)
 	co.Routes = node.Routes()
 	server, err := conn.New(co)

@@ -21,9 +21,11 @@ import (
 
 // internalServer answers backends and operators: the server API, metrics, health, pprof.
 type internalServer struct {
-	addr   net.Addr
-	http   *http.Server
-	secure bool
+	addr     net.Addr
+	listener *net.TCPListener
+	http     *http.Server
+	gate     *gate
+	secure   bool
 }
 
 func (s *internalServer) url() string {
@@ -35,7 +37,10 @@ func (s *internalServer) url() string {
 
 // serveInternal opens the internal address; keys open the server API, and the password the admin page, if there is one.
 func serveInternal(address string, p *process, keys []string, password string, log *slog.Logger) (*internalServer, error) {
-	ln, err := net.Listen("tcp", address)
+	ln, err := p.inherited, error(nil)
+	if ln == nil {
+		ln, err = net.Listen("tcp", address)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("internal address %q: %w", address, err)
 	}
@@ -62,7 +67,8 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	s := &internalServer{addr: ln.Addr(), http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}
+	g := &gate{next: mux}
+	s := &internalServer{addr: ln.Addr(), listener: ln.(*net.TCPListener), http: &http.Server{Handler: g, ReadHeaderTimeout: 5 * time.Second}, gate: g}
 	if p.inner != nil {
 		s.secure = true
 		s.http.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // whoever speaks no TLS there

@@ -72,7 +72,7 @@ func newNode(options gateway.Options, keys auth.Options, log *slog.Logger) (*gat
 		}
 	}
 	options.Version, options.Auth, options.Logger = version, verifier, log
-	node, err := gateway.New(options)
+	node, err := gateway.Prepare(options)
 	if err != nil && verifier != nil {
 		verifier.Close()
 	}

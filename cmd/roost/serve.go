@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 
 	"roost/auth"
 	"roost/conn"
@@ -31,7 +34,11 @@ const shutdownTime = 3500 * time.Millisecond
 // end, in bytes: half of the 9.2 KB that both ends take together.
 const kernelPerConn = 4600
 
-type serveCmd struct{ config.Config }
+type serveCmd struct {
+	config.Config
+
+	Takeover bool `env:"-" help:"Take over from the gateway that runs with this configuration: its clients notice nothing. Starts afresh if there is none."`
+}
 
 // Run serves until SIGTERM or SIGINT.
 func (s *serveCmd) Run() error {
@@ -50,7 +57,11 @@ func (s *serveCmd) Run() error {
 	}
 	defer startProfile(s.Profile, s.ProfileDir)()
 
-	p, err := s.start(log)
+	p, err := s.launch(log)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	succession, err := s.openSuccession(p, log)
 	if err != nil {
 		return fmt.Errorf("serve: %w", errors.Join(err, p.stop(canceled())))
 	}
@@ -58,8 +69,17 @@ func (s *serveCmd) Run() error {
 	log.Info("ready", "address", p.address, "internal", p.internal.addr)
 	fmt.Println(p.readyLine(s.Dev))
 
-	<-ctx.Done()
+	notify(log, daemon.SdNotifyReady)
+	select {
+	case <-ctx.Done():
+	case <-succession.given():
+	}
 	stop() // a second signal kills
+	if succession.end() {
+		p.leave(log)
+		return nil
+	}
+	notify(log, daemon.SdNotifyStopping)
 	log.Info("stopping", "connections", p.server.Stats().Open)
 	end, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
@@ -99,26 +119,64 @@ type process struct {
 	madeUpKey      string // for the server API, where none was given
 	madeUpPassword string // for the admin page, likewise
 	up             atomic.Bool
+
+	inherited net.Listener // of the internal address; nil unless taken over
+	starts    func()       // the connections that were taken over; nil unless there are
+}
+
+// launch starts a process, or takes over from another one.
+func (s *serveCmd) launch(log *slog.Logger) (p *process, err error) {
+	found := false
+	if s.Takeover {
+		p, found, err = s.takeOver(log)
+	}
+	if found || err != nil {
+		return p, err // the end of the process undoes what there is: nothing else may be touched
+	}
+	if p, err = s.start(log); err != nil {
+		return nil, errors.Join(err, p.stop(canceled()))
+	}
+	return p, nil
+}
+
+// tookOver tells whether the process has taken over from another one.
+func (p *process) tookOver() bool { return p.starts != nil }
+
+// notify tells systemd, if that has started this process.
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\n%s", os.Getpid(), state)); err != nil {
+		log.Warn("systemd was not told", "state", state, "error", err)
+	}
 }
 
 // start starts everything. What it returns must be stopped also after an error.
-func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
-	p = &process{}
-	if p.certificates, err = openCertificates(s.Certificates(), log); err != nil {
+func (s *serveCmd) start(log *slog.Logger) (*process, error) {
+	p := &process{}
+	if err := s.prepare(p, log); err != nil {
 		return p, err
+	}
+	if err := p.node.Open(nil); err != nil {
+		return p, err
+	}
+	return p, s.begin(p, log)
+}
+
+// prepare makes everything that needs neither the data nor clients.
+func (s *serveCmd) prepare(p *process, log *slog.Logger) (err error) {
+	if p.certificates, err = openCertificates(s.Certificates(), log); err != nil {
+		return err
 	}
 	if p.inner, err = openCertificates(s.InternalCertificates(), log); err != nil {
-		return p, err
+		return err
 	}
 	if p.backends, err = newBackends(s.Backends, log); err != nil {
-		return p, err
+		return err
 	}
 	options := s.Gateway()
 	options.Handlers = p.backends.set.Handlers()
 	if p.node, p.verifier, err = newNode(options, s.Auth(), log); err != nil {
-		return p, err
+		return err
 	}
-	p.backends.broker = p.node.Broker()
 	o := connOptions(&s.Config, log)
 	o.Routes = p.node.Routes()
 	if s.Dev {
@@ -129,11 +187,18 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 	if s.MaxEmulated > 0 {
 		o.Hand, o.HandPaths = p.emulation.Hand, emulation.Paths
 	}
-	if p.server, err = conn.New(o); err != nil {
-		return p, err
-	}
+	p.server, err = conn.New(o)
+	return err
+}
+
+// begin starts serving, once the node is open.
+func (s *serveCmd) begin(p *process, log *slog.Logger) (err error) {
+	p.backends.broker = p.node.Broker()
 	if err = p.node.Start(p.server); err != nil {
-		return p, err
+		return err
+	}
+	if p.tookOver() {
+		p.starts()
 	}
 	p.emulation.Start(p.server.Dial)
 	keys := s.APIKey
@@ -147,14 +212,14 @@ func (s *serveCmd) start(log *slog.Logger) (p *process, err error) {
 		p.madeUpPassword = password
 	}
 	if p.internal, err = serveInternal(s.InternalAddress, p, keys, password, log); err != nil {
-		return p, err
+		return err
 	}
 	if err = p.listen(&s.Config, log); err != nil {
-		return p, err
+		return err
 	}
 	p.up.Store(true)
 	s.logStart(log, p.server, len(keys) > 0)
-	return p, nil
+	return nil
 }
 
 // readyLine tells those who started the process where it is.
@@ -176,6 +241,20 @@ func (p *process) readyLine(page bool) string {
 		line += " page=" + p.page()
 	}
 	return line
+}
+
+// leaveTime is how long the last answers have to go out when another process has taken over.
+const leaveTime = 2 * time.Second
+
+// leave ends a process whose place has been taken.
+func (p *process) leave(log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	p.internal.gate.idle(ctx)
+	_ = p.internal.http.Shutdown(ctx)
+	_ = p.server.Shutdown(ctx)
+	p.node.Abandon()
+	log.Info("another process has taken over")
 }
 
 // stop ends everything in the order in which nothing is lost: clients are told to

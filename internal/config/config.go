@@ -5,6 +5,7 @@ package config
 
 import (
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -93,6 +94,7 @@ type Clients struct {
 // Storage says where publications are kept, and which other nodes there are.
 type Storage struct {
 	Data         string   `placeholder:"DIR" help:"Folder for the data of the embedded NATS; one process at a time."`
+	Handoff      string   `name:"handoff-socket" placeholder:"FILE" help:"Socket by which a new process takes over from this one, see roost upgrade; in a folder of the gateway's own. Default: roost.sock in --data; none without that."`
 	Memory       bool     `help:"Keep everything in memory only. It is gone when the process ends."`
 	NATS         []string `name:"nats" placeholder:"URL" help:"NATS servers with JetStream to use instead of the embedded one. All gateways of a cluster name the same."`
 	NATSListen   string   `name:"nats-listen" placeholder:"ADDRESS" help:"Address where the embedded NATS listens, host:port, so that backends on NATS need no NATS server; off by default. They may answer on their own subjects and nothing else."`
@@ -180,6 +182,14 @@ func (c *Config) Auth() auth.Options {
 		HMACSecret: c.HMACSecretKey, RSAPublicKey: c.RSAPublicKey, ECDSAPublicKey: c.ECDSAPublicKey, Ed25519PublicKey: c.Ed25519PublicKey,
 		JWKSURL: c.JWKSURL, JWKSTTL: c.JWKSTTL, Audience: c.Audience, Issuer: c.Issuer, Leeway: c.Leeway,
 	}
+}
+
+// HandoffSocket is where a new process takes over from this one; "" where none can.
+func (c *Config) HandoffSocket() string {
+	if c.Handoff == "" && c.Data != "" {
+		return filepath.Join(c.Data, "roost.sock")
+	}
+	return c.Handoff
 }
 
 // Broker returns how NATS is used. With --dev and nothing said it is memory only.

@@ -1,0 +1,251 @@
+//go:build linux && !portable
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"roost/broker"
+	"roost/handoff"
+	"roost/internal/config"
+	"roost/poller"
+)
+
+const (
+	// dismissTime is how long clients that cannot be handed over have to go.
+	dismissTime = time.Second
+	// restTime is how long what is under way has to end, while nothing more is read.
+	restTime = time.Second
+	// spareDescriptors are those a process needs besides connections, at least.
+	spareDescriptors = 256
+	internalListener = "internal"
+	clientsListener  = "clients "
+)
+
+// predecessor is this process, as one that takes over sees it.
+type predecessor struct {
+	*process
+	config *config.Config
+	log    *slog.Logger
+	frozen time.Time
+}
+
+var _ handoff.Old = (*predecessor)(nil)
+
+// place is what two processes must have in common.
+func place(c *config.Config) string {
+	b := c.Broker()
+	switch {
+	case b.Memory:
+		return "memory"
+	case len(b.URLs) > 0:
+		return "NATS cluster, prefix " + b.Prefix
+	}
+	return "folder " + b.Dir
+}
+
+// Offer implements handoff.Old.
+func (o *predecessor) Offer(h handoff.Hello) (handoff.Offer, error) {
+	live := o.server.Poller().Live()
+	switch {
+	case !o.up.Load():
+		return handoff.Offer{}, errors.New("this process is starting or stopping")
+	case h.Place != place(o.config):
+		return handoff.Offer{}, fmt.Errorf("it keeps its data elsewhere: %s, and this process: %s", h.Place, place(o.config))
+	case o.config.Broker().Memory && o.node.KeepsRecords():
+		return handoff.Offer{}, errors.New("the history of channels, or events for backends, are in memory and would be lost: use --data")
+	case h.Descriptors < uint64(live)+spareDescriptors:
+		return handoff.Offer{}, fmt.Errorf("there are %d connections, and it may have %d descriptors", live, h.Descriptors)
+	}
+	return handoff.Offer{Program: version, PID: os.Getpid(), Loops: len(o.server.Poller().Loops()), Connections: live, Paths: o.server.Paths()}, nil
+}
+
+// Dismiss implements handoff.Old.
+func (o *predecessor) Dismiss() {
+	o.server.Dismiss()
+	for end := time.Now().Add(dismissTime); o.server.Tied() > 0 && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Listeners implements handoff.Old.
+func (o *predecessor) Listeners() (all []handoff.Listener, err error) {
+	for _, ln := range o.server.Poller().Listening() {
+		all = append(all, handoff.Listener{Name: clientsListener + ln.Address, FDs: ln.FDs})
+	}
+	fd, err := o.internal.descriptor()
+	if err != nil {
+		return nil, err
+	}
+	return append(all, handoff.Listener{Name: internalListener, FDs: []int{fd}}), nil
+}
+
+// Freeze implements handoff.Old. What does not come to rest in time stays behind.
+func (o *predecessor) Freeze() error {
+	o.frozen = time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), restTime)
+	defer cancel()
+	o.internal.gate.hold(ctx)
+	err := errors.Join(o.server.Freeze(ctx), o.node.Rest(ctx), o.server.Rest(ctx))
+	if err != nil {
+		o.log.Warn("something is under way still: the clients it is for are told to come back", "error", err)
+	}
+	o.server.Seal()
+	return nil
+}
+
+// Store implements handoff.Old.
+func (o *predecessor) Store() []byte {
+	b, err := json.Marshal(o.node.Broker().Will())
+	if err != nil {
+		panic(err) // strings and a number
+	}
+	return b
+}
+
+// Suspend implements handoff.Old.
+func (o *predecessor) Suspend() error { return o.node.Broker().Suspend() }
+
+// Will implements handoff.Old.
+func (o *predecessor) Will() ([]byte, error) { return o.node.Will() }
+
+// Carry implements handoff.Old.
+func (o *predecessor) Carry(emit func([]byte, []int) error) (handoff.End, error) {
+	c, err := o.server.Carry(emit)
+	return handoff.End{Connections: c.Conns, Generations: c.Generations}, err
+}
+
+// Resume implements handoff.Old.
+func (o *predecessor) Resume(why error) {
+	if err := o.node.Broker().Resume(); err != nil {
+		o.log.Error("the data folder cannot be opened again", "error", err)
+	}
+	o.server.Thaw()
+	o.internal.gate.open()
+	o.log.Error("nobody took over: this process goes on", "rest", time.Since(o.frozen), "error", why)
+}
+
+// Release implements handoff.Old.
+func (o *predecessor) Release() {
+	o.up.Store(false)
+	o.server.Release()
+	o.internal.gate.pass(o.internal.url())
+}
+
+// Survive implements handoff.Old.
+func (o *predecessor) Survive(why error) {
+	if err := o.node.Broker().Resume(); err != nil {
+		o.log.Error("the data folder cannot be opened again", "error", err)
+	}
+	o.server.Survive()
+	o.internal.gate.open()
+	o.up.Store(true)
+	o.log.Error("the process that took over has died, and its connections with it: this process serves those who come back", "error", why)
+}
+
+// successor is this process, as one that takes over.
+type successor struct {
+	*serveCmd
+	*process
+	log *slog.Logger
+}
+
+var _ handoff.New = (*successor)(nil)
+
+// Prepare implements handoff.New.
+func (n *successor) Prepare(o handoff.Offer) error {
+	n.log.Info("taking over", "pid", o.PID, "version", o.Program, "connections", o.Connections)
+	if n.Loops != 0 && n.Loops != o.Loops {
+		n.log.Warn("--loops has no effect: a process that takes over has as many as the old one", "loops", o.Loops)
+	}
+	n.Loops = o.Loops
+	if err := n.prepare(n.process, n.log); err != nil {
+		return err
+	}
+	n.server.Await()
+	if missing := n.server.Expect(o.Paths); len(missing) > 0 {
+		return fmt.Errorf("the old process has routes that this configuration has not: %q", missing)
+	}
+	return nil
+}
+
+// Listener implements handoff.New.
+func (n *successor) Listener(ln handoff.Listener) error {
+	if ln.Name == internalListener && len(ln.FDs) == 1 {
+		f := os.NewFile(uintptr(ln.FDs[0]), ln.Name)
+		defer f.Close()
+		l, err := net.FileListener(f)
+		n.inherited = l
+		return err
+	}
+	n.server.Poller().Inherit(poller.Listening{Address: ln.Name[min(len(clientsListener), len(ln.Name)):], FDs: ln.FDs})
+	return nil
+}
+
+// Open implements handoff.New.
+func (n *successor) Open(store []byte) error {
+	var heir broker.Heir
+	if err := json.Unmarshal(store, &heir); err != nil {
+		return fmt.Errorf("takeover: store: %w", err)
+	}
+	return n.node.Open(&heir)
+}
+
+// Inherit implements handoff.New.
+func (n *successor) Inherit(will []byte) error { return n.node.Inherit(will) }
+
+// Restore implements handoff.New.
+func (n *successor) Restore(records []byte, fds []int) error { return n.server.Restore(records, fds) }
+
+// Begin implements handoff.New.
+func (n *successor) Begin(end handoff.End) error {
+	n.starts = func() { n.server.Begin(end.Generations) }
+	return n.begin(n.process, n.log)
+}
+
+// takeOver takes the place of the process that serves this configuration. found is false where
+// there is none.
+func (s *serveCmd) takeOver(log *slog.Logger) (p *process, found bool, err error) {
+	path := s.HandoffSocket()
+	if path == "" {
+		return nil, false, errors.New("--takeover needs --data, or --handoff-socket to name where the old process can be found")
+	}
+	limit, err := poller.DescriptorLimit()
+	if err != nil {
+		return nil, false, err
+	}
+	p = &process{}
+	start := time.Now()
+	err = handoff.Take(path, handoff.Hello{Program: version, PID: os.Getpid(), Descriptors: limit, Place: place(&s.Config)}, &successor{s, p, log})
+	if errors.Is(err, handoff.ErrNobody) {
+		log.Info("nobody is there to take over from", "socket", path)
+		return nil, false, nil
+	}
+	if err == nil {
+		log.Info("took over", "connections", p.server.Poller().Live(), "took", time.Since(start))
+	}
+	return p, true, err
+}
+
+// descriptor is the internal address's listening one.
+func (s *internalServer) descriptor() (int, error) {
+	rc, err := s.listener.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("internal address: %w", err)
+	}
+	fd := -1
+	err = rc.Control(func(d uintptr) { fd = int(d) })
+	if _, ferr := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+		err = ferr
+	}
+	return fd, err
+}

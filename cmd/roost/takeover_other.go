@@ -1,0 +1,23 @@
+//go:build !linux || portable
+
+package main
+
+import (
+	"errors"
+	"log/slog"
+)
+
+// succession is what only Linux has.
+type succession struct{}
+
+func (*serveCmd) openSuccession(*process, *slog.Logger) (*succession, error) {
+	return &succession{}, nil
+}
+
+func (*succession) given() <-chan struct{} { return nil }
+
+func (*succession) end() bool { return false }
+
+func (*serveCmd) takeOver(*slog.Logger) (*process, bool, error) {
+	return nil, false, errors.New("--takeover works on Linux with epoll only")
+}
