@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,15 +22,18 @@ import (
 
 // internalServer answers backends and operators: the server API, metrics, health, pprof.
 type internalServer struct {
-	addr     net.Addr
-	listener *net.TCPListener
-	http     *http.Server
-	gate     *gate
-	secure   bool
+	addr   net.Addr
+	http   *http.Server
+	gate   *gate
+	conns  atomic.Int64
+	secure *tls.Config // nil without TLS
+	log    *slog.Logger
+
+	listener *net.TCPListener // of the takeover's goroutine, once it is there
 }
 
 func (s *internalServer) url() string {
-	if s.secure {
+	if s.secure != nil {
 		return "https://" + s.addr.String()
 	}
 	return "http://" + s.addr.String()
@@ -68,18 +72,48 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	g := &gate{next: mux}
-	s := &internalServer{addr: ln.Addr(), listener: ln.(*net.TCPListener), http: &http.Server{Handler: g, ReadHeaderTimeout: 5 * time.Second}, gate: g}
+	s := &internalServer{addr: ln.Addr(), http: &http.Server{Handler: g, ReadHeaderTimeout: 5 * time.Second}, gate: g, log: log}
+	s.http.ConnState = s.count
 	if p.inner != nil {
-		s.secure = true
+		s.secure = p.inner.source.Config()
 		s.http.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // whoever speaks no TLS there
-		ln = tls.NewListener(ln, p.inner.source.Config())
+	}
+	s.serve(ln.(*net.TCPListener))
+	return s, nil
+}
+
+// serve accepts connections until the listener is closed.
+func (s *internalServer) serve(tcp *net.TCPListener) {
+	s.listener = tcp
+	ln := net.Listener(tcp)
+	if s.secure != nil {
+		ln = tls.NewListener(ln, s.secure)
 	}
 	go func() {
-		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("internal address stopped", "error", err)
+		if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			s.log.Error("internal address stopped", "error", err)
 		}
 	}()
-	return s, nil
+}
+
+// again listens anew, after the listener was another process's.
+func (s *internalServer) again() error {
+	ln, err := net.Listen("tcp", s.addr.String())
+	if err != nil {
+		return fmt.Errorf("internal address %q: %w", s.addr, err)
+	}
+	s.serve(ln.(*net.TCPListener))
+	return nil
+}
+
+// count counts connections.
+func (s *internalServer) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.conns.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.conns.Add(-1)
+	}
 }
 
 // say answers a probe: ok, or why not.

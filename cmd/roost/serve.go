@@ -243,14 +243,17 @@ func (p *process) readyLine(page bool) string {
 	return line
 }
 
-// leaveTime is how long the last answers have to go out when another process has taken over.
-const leaveTime = 2 * time.Second
+// leaveTime is how long backends have to send one more request by connections that they keep:
+// the answer tells them to connect anew. Closing such a connection may cut a request off.
+const leaveTime = 3 * time.Second
 
 // leave ends a process whose place has been taken.
 func (p *process) leave(log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
-	p.internal.gate.idle(ctx)
+	for p.internal.conns.Load() > 0 && ctx.Err() == nil {
+		time.Sleep(5 * time.Millisecond)
+	}
 	_ = p.internal.http.Shutdown(ctx)
 	_ = p.server.Shutdown(ctx)
 	p.node.Abandon()

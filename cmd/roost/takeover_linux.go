@@ -138,6 +138,7 @@ func (o *predecessor) Resume(why error) {
 func (o *predecessor) Release() {
 	o.up.Store(false)
 	o.server.Release()
+	_ = o.internal.listener.Close() // it goes on in the other process
 	o.internal.gate.pass(o.internal.url())
 }
 
@@ -147,6 +148,9 @@ func (o *predecessor) Survive(why error) {
 		o.log.Error("the data folder cannot be opened again", "error", err)
 	}
 	o.server.Survive()
+	if err := o.internal.again(); err != nil {
+		o.log.Error("the internal address is lost", "error", err)
+	}
 	o.internal.gate.open()
 	o.up.Store(true)
 	o.log.Error("the process that took over has died, and its connections with it: this process serves those who come back", "error", why)
