@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"roost/broker"
 	"roost/hub"
 	"roost/internal/pack"
+	"roost/proto/client"
+	"roost/proto/ws"
 )
 
 // A node's clients are carried to the node of another process on the same machine, which
@@ -21,8 +24,9 @@ const restPoll = 500 * time.Microsecond
 
 // Rest waits, until ctx ends, for what is under way for clients: calls of handlers, messages
 // of raw routes, publications on their way to subscribers. Its server reads nothing more. The
-// error is that of ctx. Not for a loop's goroutine.
+// error is that of ctx. Stay takes it back. Not for a loop's goroutine.
 func (n *Node) Rest(ctx context.Context) error {
+	n.parting.Store(true)
 	for !n.resting() {
 		select {
 		case <-ctx.Done():
@@ -30,8 +34,35 @@ func (n *Node) Rest(ctx context.Context) error {
 		case <-time.After(restPoll):
 		}
 	}
-	return nil
+	if n.wire == nil {
+		return nil
+	}
+	n.dismissRecents()
+	return n.wire.Flush(ctx)
 }
+
+// Stay says that the node goes on after Rest.
+func (n *Node) Stay() { n.parting.Store(false) }
+
+// dismissRecents tells the clients to come back that had messages over NATS lately, since
+// nobody knows which of those are on their way.
+func (n *Node) dismissRecents() {
+	all := n.recents.Load()
+	if all == nil {
+		return
+	}
+	for l, r := range *all {
+		n.on(l, func() {
+			for _, h := range slices.Concat(r.before, r.now) {
+				if s := sessionAt(l, h); s != nil && !s.is(markEnded) {
+					n.disconnect(s, errRestart)
+				}
+			}
+		})
+	}
+}
+
+var errRestart = client.Disconnect{Code: uint32(ws.CloseServiceRestart), Reason: "the server is restarting"}
 
 func (n *Node) resting() bool {
 	n.behind.mu.Lock()
@@ -52,15 +83,6 @@ func (x *rawCalls) active() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.busy > 0
-}
-
-// Emulations returns how many clients are connected by an emulated transport. They are not
-// carried; see DismissEmulated.
-func (n *Node) Emulations() (count int) {
-	for _, c := range n.sessions.byTransport() {
-		count += int(c)
-	}
-	return count
 }
 
 // KeepsRecords tells whether the broker keeps anything for the node that must outlive it:

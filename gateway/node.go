@@ -61,6 +61,7 @@ type Node struct {
 	sessions  sessions
 	refreshes refreshes
 	heritage  inheritance // until Start
+	parting   atomic.Bool // at rest, see Rest
 }
 
 func (o *Options) validate() error {

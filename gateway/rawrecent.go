@@ -69,8 +69,8 @@ func (n *Node) touch(s *session) {
 // It is called by NATS and does not block.
 func (n *Node) rawBroken() {
 	all := n.recents.Load()
-	if all == nil {
-		return // not started
+	if all == nil || n.parting.Load() {
+		return // not started, or nothing is under way
 	}
 	for l, r := range *all {
 		l.Post(func() {

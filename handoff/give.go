@@ -102,6 +102,7 @@ func (s *Socket) serve() {
 		_ = c.Close()
 		if err == nil {
 			close(s.given)
+			_ = s.ln.Close() // the new process makes its own
 			return
 		}
 		s.log.Warn("a takeover failed, this process goes on", "error", err)

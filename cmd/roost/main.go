@@ -19,6 +19,7 @@ const usageExit = 2
 
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
+	Upgrade upgradeCmd `cmd:"" help:"Start a new gateway that takes over from the running one of this configuration, without a disconnect."`
 	Check   checkCmd   `cmd:"" help:"Tell whether serve would start with this configuration, and what is wrong with it."`
 	Health  healthCmd  `cmd:"" help:"Ask a running gateway of this configuration whether it is well; exit code 1 says no."`
 	Token   tokenCmd   `cmd:"" help:"Make a token for trying, signed with --hmac-secret-key."`

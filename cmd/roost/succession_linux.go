@@ -38,9 +38,16 @@ func (s *serveCmd) openSuccession(p *process, log *slog.Logger) (*succession, er
 				break
 			}
 		}
-		if err != nil {
+		switch {
+		case err != nil && s.Handoff != "":
 			return nil, err
+		case err != nil:
+			log.Warn("no process can take over from this one", "error", err)
 		}
+	}
+	if tty, err := os.Open("/dev/tty"); err == nil {
+		_ = tty.Close() // there SIGHUP says that the terminal has gone
+		return x, nil
 	}
 	signal.Notify(x.hup, syscall.SIGHUP)
 	go x.heir()
@@ -58,6 +65,7 @@ func (x *succession) given() <-chan struct{} {
 // end lets nobody take over any more. It reports whether somebody has.
 func (x *succession) end() (given bool) {
 	signal.Stop(x.hup)
+	signal.Ignore(syscall.SIGHUP)
 	close(x.done)
 	if x.socket == nil {
 		return false

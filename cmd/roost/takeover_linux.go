@@ -129,6 +129,7 @@ func (o *predecessor) Resume(why error) {
 	if err := o.node.Broker().Resume(); err != nil {
 		o.log.Error("the data folder cannot be opened again", "error", err)
 	}
+	o.node.Stay()
 	o.server.Thaw()
 	o.internal.gate.open()
 	o.log.Error("nobody took over: this process goes on", "rest", time.Since(o.frozen), "error", why)
@@ -147,6 +148,7 @@ func (o *predecessor) Survive(why error) {
 	if err := o.node.Broker().Resume(); err != nil {
 		o.log.Error("the data folder cannot be opened again", "error", err)
 	}
+	o.node.Stay()
 	o.server.Survive()
 	if err := o.internal.again(); err != nil {
 		o.log.Error("the internal address is lost", "error", err)

@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"log/slog"
+
+	"roost/internal/config"
 )
 
 // succession is what only Linux has.
@@ -21,3 +23,8 @@ func (*succession) end() bool { return false }
 func (*serveCmd) takeOver(*slog.Logger) (*process, bool, error) {
 	return nil, false, errors.New("--takeover works on Linux with epoll only")
 }
+
+type upgradeCmd struct{ config.Config }
+
+// Run says why not.
+func (upgradeCmd) Run() error { return errors.New("upgrade works on Linux with epoll only") }

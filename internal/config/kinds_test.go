@@ -79,6 +79,7 @@ var kinds = []struct {
 	{"prefix in NATS", "dev: true\nnats-prefix: A.B\n", 2, `prefix "A.B" is not of a-z, 0-9 and -`},
 	{"node's id", "dev: true\nnode-id: node 1\n", 2, `--node-id "node 1" must have neither spaces`},
 	{"synced memory", "dev: true\nsync-always: true\n", 2, "--sync-always needs --data"},
+	{"long path of a socket", "dev: true\nhandoff-socket: /" + strings.Repeat("x", 107) + "\n", 2, "--handoff-socket has 108 bytes, at most 99 are possible: it is a Unix socket"},
 	{"embedded NATS beside others", "dev: true\nnats: nats://n\nnats-listen: 127.0.0.1:0\nbackends: {servers: {a: {url: 'nats:a'}}}\n", 3, "--nats-listen and --nats exclude each other"},
 	{"address of the embedded NATS", "dev: true\nbackends: {servers: {a: {url: 'nats:a'}}}\nnats-listen: localhost\n", 3, `--nats-listen "localhost": address localhost: missing port in address`},
 	{"embedded NATS for everyone", "dev: true\nbackends: {servers: {a: {url: 'nats:a'}}}\nnats-listen: :4222\n", 3, "--nats-listen :4222 is no loopback address: give --nats-user and --nats-password"},

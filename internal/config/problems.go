@@ -26,6 +26,7 @@ import (
 const (
 	maxLoops       = 256
 	maxMessageRate = 16_000    // see conn.Options.MessageRate
+	maxSocketPath  = 99        // bytes: a socket has room for 107, and is replaced by one with a longer name
 	maxUpgradeRate = 1_000_000 // see conn.StormOptions
 	maxChannelName = 255       // see broker.ErrChannel
 	maxReplicas    = 5
@@ -61,6 +62,9 @@ func (c *Config) listen() (all []error) {
 			all = append(all, c.wrong(fmt.Errorf("--%s and --%s are both %s: each needs its own", before, a.flag, at), a.flag, before))
 		}
 		seen[at.String()] = a.flag
+	}
+	if n := len(c.Handoff); n > maxSocketPath {
+		all = append(all, c.wrong(fmt.Errorf("--handoff-socket has %d bytes, at most %d are possible: it is a Unix socket", n, maxSocketPath), "handoff-socket"))
 	}
 	if n := len(c.AdminPassword); n > 0 && n < admin.MinPassword {
 		all = append(all, c.wrong(fmt.Errorf("--admin-password has %d bytes, must have at least %d: whoever guesses it may publish and disconnect",

@@ -321,7 +321,7 @@ const (
 )
 
 // hardened is what the unit must say, whatever else it does.
-var hardened = []string{"Type=exec", "DynamicUser=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes",
+var hardened = []string{"Type=notify", "NotifyAccess=all", "ExecReload=/bin/kill -HUP $MAINPID", "DynamicUser=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes",
 	"PrivateTmp=yes", "PrivateDevices=yes", "StateDirectory=roost", "LimitNOFILE=1048576", "Restart=on-failure", "WantedBy=multi-user.target"}
 
 var unitLine = regexp.MustCompile(`^([A-Z][A-Za-z]+=.*|\[(Unit|Service|Install)\]|#.*|)$`)
