@@ -24,10 +24,11 @@ import (
 
 const (
 	carryBytes = 48 << 10 // about, of records handed out at a time
-	carryFDs   = 200      // descriptors likewise: SCM_RIGHTS takes 253
 	carrySlice = 1024     // slots looked at between two posted functions
 	restPoll   = 500 * time.Microsecond
 )
+
+var carryFDs = 200 // descriptors likewise: SCM_RIGHTS takes 253
 
 // Freeze stops accepting and reading, and waits until ctx ends for what the pool has to do.
 // The error is that of ctx: connections that the pool still has are not carried. Not for a

@@ -200,6 +200,7 @@ func (s *serveCmd) begin(p *process, log *slog.Logger) (err error) {
 	if p.tookOver() {
 		p.starts()
 	}
+	step("reading")
 	p.emulation.Start(p.server.Dial)
 	keys := s.APIKey
 	if s.Dev && len(keys) == 0 {
@@ -214,9 +215,11 @@ func (s *serveCmd) begin(p *process, log *slog.Logger) (err error) {
 	if p.internal, err = serveInternal(s.InternalAddress, p, keys, password, log); err != nil {
 		return err
 	}
+	step("internal")
 	if err = p.listen(&s.Config, log); err != nil {
 		return err
 	}
+	step("listening")
 	p.up.Store(true)
 	s.logStart(log, p.server, len(keys) > 0)
 	return nil

@@ -95,10 +95,12 @@ func (o *predecessor) Freeze() error {
 	ctx, cancel := context.WithTimeout(context.Background(), restTime)
 	defer cancel()
 	o.internal.gate.hold(ctx)
+	handoff.Fault("old held")
 	err := errors.Join(o.server.Freeze(ctx), o.node.Rest(ctx), o.server.Rest(ctx))
 	if err != nil {
 		o.log.Warn("something is under way still: the clients it is for are told to come back", "error", err)
 	}
+	handoff.Fault("old seal")
 	o.server.Seal()
 	return nil
 }
@@ -113,7 +115,11 @@ func (o *predecessor) Store() []byte {
 }
 
 // Suspend implements handoff.Old.
-func (o *predecessor) Suspend() error { return o.node.Broker().Suspend() }
+func (o *predecessor) Suspend() error {
+	err := o.node.Broker().Suspend()
+	handoff.Fault("old suspended")
+	return err
+}
 
 // Will implements handoff.Old.
 func (o *predecessor) Will() ([]byte, error) { return o.node.Will() }
@@ -139,6 +145,7 @@ func (o *predecessor) Resume(why error) {
 func (o *predecessor) Release() {
 	o.up.Store(false)
 	o.server.Release()
+	handoff.Fault("old released")
 	_ = o.internal.listener.Close() // it goes on in the other process
 	o.internal.gate.pass(o.internal.url())
 }
@@ -199,24 +206,39 @@ func (n *successor) Listener(ln handoff.Listener) error {
 
 // Open implements handoff.New.
 func (n *successor) Open(store []byte) error {
+	step("open")
 	var heir broker.Heir
 	if err := json.Unmarshal(store, &heir); err != nil {
 		return fmt.Errorf("takeover: store: %w", err)
 	}
-	return n.node.Open(&heir)
+	err := n.node.Open(&heir)
+	step("opened")
+	return err
 }
 
 // Inherit implements handoff.New.
-func (n *successor) Inherit(will []byte) error { return n.node.Inherit(will) }
+func (n *successor) Inherit(will []byte) error {
+	err := n.node.Inherit(will)
+	step("inherited")
+	return err
+}
 
 // Restore implements handoff.New.
-func (n *successor) Restore(records []byte, fds []int) error { return n.server.Restore(records, fds) }
+func (n *successor) Restore(records []byte, fds []int) error {
+	err := n.server.Restore(records, fds)
+	step("restored")
+	return err
+}
 
 // Begin implements handoff.New.
 func (n *successor) Begin(end handoff.End) error {
+	step("start")
 	n.starts = func() { n.server.Begin(end.Generations) }
 	return n.begin(n.process, n.log)
 }
+
+// step is one of beginning, at which tests of takeovers end the process.
+func step(name string) { handoff.Fault("new " + name) }
 
 // takeOver takes the place of the process that serves this configuration. found is false where
 // there is none.

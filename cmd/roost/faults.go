@@ -1,0 +1,35 @@
+//go:build faults && linux && !portable
+
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"roost/handoff"
+)
+
+// ROOST_FAULT names a step of a takeover, after which a number may follow: the process kills
+// itself when it comes to that step for the so manieth time. For tests of what remains.
+func init() {
+	step, nth, _ := strings.Cut(os.Getenv("ROOST_FAULT"), "#")
+	left, err := strconv.Atoi(nth)
+	if err != nil {
+		left = 1
+	}
+	var mu sync.Mutex
+	handoff.Fault = func(at string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if at != step {
+			return
+		}
+		if left--; left == 0 {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+}
