@@ -8,7 +8,7 @@ import "strconv"
 
 // speaks reports whether the connections speak the client protocol.
 func (o *Options) speaks() bool {
-	return o.Scenario == Clients || o.Scenario == Join || o.Scenario == RPC || o.publishes()
+	return o.Scenario == Clients || o.Scenario == Join || o.Scenario == RPC || o.Scenario == Upgrade || o.publishes()
 }
 
 // publishes reports whether the run publishes through the server's API.

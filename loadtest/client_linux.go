@@ -85,8 +85,12 @@ func (w *worker) ready(c *client, events uint32) {
 			return
 		}
 		c.state = stateUpgrading
-		head := w.target.head
-		appendKey(head[:w.target.keyAt], w.Seed, c.id)
+		t := w.target
+		if w.offers(c) {
+			t = w.squeeze
+		}
+		head := t.head
+		appendKey(head[:t.keyAt], w.Seed, c.id)
 		w.write(c, head)
 	}
 	if c.state != stateFree && events&unix.EPOLLOUT != 0 && c.rest != nil && len(c.rest.out) > 0 {
@@ -116,6 +120,11 @@ func (w *worker) ready(c *client, events uint32) {
 	}
 }
 
+// offers reports whether c offers permessage-deflate: in upgrade two clients of a hundred do.
+func (w *worker) offers(c *client) bool {
+	return w.Deflate || w.Scenario == Upgrade && c.id%100 < 2
+}
+
 // recv and send skip the scheduler: the sockets never block.
 func recv(fd int32, b []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
@@ -131,7 +140,7 @@ func send(fd int32, b []byte) (int, unix.Errno) {
 func (w *worker) write(c *client, b []byte) {
 	if c.rest != nil && len(c.rest.out) > 0 {
 		c.rest.out = append(c.rest.out, b...)
-		if len(c.rest.out) > maxPending+w.Size {
+		if len(c.rest.out) > maxPending+max(w.Size, w.Large) {
 			w.drop(c, fmt.Errorf("the server reads nothing: over %d bytes wait to be sent", maxPending))
 		}
 		return
@@ -228,12 +237,20 @@ func (w *worker) comesBack(c *client, code ws.CloseCode) bool {
 // sendFrame sends one masked frame. The mask key must be unpredictable to whoever chooses the payload (RFC 6455
 // section 10.3), which is nobody else here: a fast generator serves.
 func (w *worker) sendFrame(c *client, op ws.Opcode, payload []byte, rsv1 bool) {
+	w.sendFragment(c, op, payload, rsv1, true)
+}
+
+// sendFragment is sendFrame for a part of a message, the last one where fin is set (RFC 6455 section 5.4).
+func (w *worker) sendFragment(c *client, op ws.Opcode, payload []byte, rsv1, fin bool) {
 	w.random += 0x9E3779B97F4A7C15
 	var key [4]byte
 	binary.LittleEndian.PutUint32(key[:], uint32(mix(w.random)))
 	w.frame = ws.AppendMaskedFrame(w.frame[:0], op, key, payload)
 	if rsv1 {
 		w.frame[0] |= 0x40
+	}
+	if !fin {
+		w.frame[0] &^= 0x80
 	}
 	w.write(c, w.frame)
 }
@@ -259,7 +276,7 @@ func (w *worker) response(c *client, in []byte) []byte {
 		in = append(c.rest.head, in...)
 		c.rest.head = nil
 	}
-	n, deflate, err := parseResponse(in, string(appendKey(nil, w.Seed, c.id)), w.Deflate)
+	n, deflate, err := parseResponse(in, string(appendKey(nil, w.Seed, c.id)), w.offers(c))
 	if err != nil {
 		w.drop(c, err)
 		return nil

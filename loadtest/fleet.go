@@ -27,6 +27,7 @@ const (
 	doBegin   = "begin"   // the measured phase begins; a node that has no more to send answers evOver
 	doRound   = "round"   // fanout, closed loop: message N is to be waited for, and sent by who has the sender; publish: the first N are
 	doCut     = "cut"     // reconnect: the share of the clients is to be cut
+	doMark    = "mark"    // upgrade: the server is about to be replaced (N 1), or has been (0)
 	doHalt    = "halt"    // send no more, now; answered by evOver
 	doFinish  = "finish"  // take in the last answers (fanout: of N messages), for at most the timeout; answered by evFinished
 	doClose   = "close"   // closing handshake with all; answered by evClosed, after which the node is gone
@@ -44,8 +45,9 @@ type event struct {
 const (
 	evStats     = "stats"
 	evConnected = "connected"
-	evOver      = "over"  // N messages were sent
-	evRound     = "round" // fanout and publish, closed loop: every receiver here has the message
+	evOver      = "over"   // N messages were sent
+	evRound     = "round"  // fanout and publish, closed loop: every receiver here has the message
+	evFolded    = "folded" // upgrade: Stats.Pause has the longest pauses around a replacement
 	evFinished  = "finished"
 	evClosed    = "closed"
 	evDied      = "died" // a child process ended unasked; Text says how
@@ -118,6 +120,7 @@ type fleet struct {
 	seen     map[string]int64 // events by kind
 	sent     int64            // told by evOver, largest
 	died     error
+	pauses   []hist // by evFolded
 }
 
 func newFleet(leaves int, events chan event) *fleet {
@@ -154,6 +157,8 @@ func (f *fleet) take(e event) {
 		f.sent = max(f.sent, e.N)
 	case evRound:
 		nextRound = f.rounds && f.seen[evRound]%int64(f.leaves) == 0
+	case evFolded:
+		f.pauses = append(f.pauses, e.Stats.Pause)
 	case evDied:
 		f.died = errors.New(e.Text)
 	}
@@ -207,16 +212,16 @@ func (f *fleet) snapshot() stats {
 	return s
 }
 
-// takeInterval returns the 99th percentile, in µs, of the latencies since it was last called; 0 for none.
-func (f *fleet) takeInterval() int64 {
+// takeInterval returns the 99th percentile and the largest, in µs, of the latencies since it was last called; 0 for none.
+func (f *fleet) takeInterval() (p99, longest int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p99 := int64(0)
 	if f.interval.TotalCount() > 0 {
 		p99 = f.interval.ValueAtPercentile(99)
+		longest = f.interval.Max()
 		f.interval.Reset()
 	}
-	return p99
+	return p99, longest
 }
 
 // over is the number of evOver to wait for: the sender's alone in a fanout, else everyone's.
@@ -252,6 +257,9 @@ func open(o *Options) (*fleet, error) {
 		return nil, err
 	}
 	held := heldAtOnce(o)
+	if o.Scenario == Upgrade && held > capacity {
+		return nil, fmt.Errorf("too few descriptors: upgrade runs in one process, and this user's limit (ulimit -Hn) allows %d connections there, not %d", capacity, held)
+	}
 	processes := o.Processes
 	if processes == 0 {
 		processes = (held + capacity - 1) / capacity

@@ -34,6 +34,7 @@ const (
 	Publish   Scenario = "publish"   // publish through the server's API; all subscribers receive
 	Reconnect Scenario = "reconnect" // the same, while connections are cut and come back
 	RPC       Scenario = "rpc"       // call a method of the server's backend, whose data must come back
+	Upgrade   Scenario = "upgrade"   // publish and receive while the server is replaced
 )
 
 // Options says what to do. The struct tags name the command-line flags (kong); keys in scenario files are the
@@ -85,6 +86,16 @@ type Options struct {
 	BystanderMethod string  `help:"rpc: what they call, best of another backend." default:"echo" group:"Client protocol" json:"bystander_method,omitempty"`
 	BystanderRate   float64 `help:"rpc: their calls per second in total, always open loop, one at a time each." default:"100" group:"Client protocol" json:"bystander_rate,omitempty"`
 
+	// Of upgrade.
+	Run    string        `name:"command" help:"Shell command that replaces the server, e.g. 'roost upgrade --config roost.yaml'; none: --duration is watched." group:"Upgrade" json:"run,omitempty"`
+	Times  int           `help:"How often it is run." default:"1" group:"Upgrade" json:"times,omitempty"`
+	Before time.Duration `help:"Time before the first." default:"5s" group:"Upgrade" json:"before_ns,omitempty"`
+	Pause  time.Duration `help:"Time between two." default:"5s" group:"Upgrade" json:"pause_ns,omitempty"`
+	After  time.Duration `help:"Time after the last." default:"5s" group:"Upgrade" json:"after_ns,omitempty"`
+	Limit  time.Duration `name:"command-timeout" help:"The command is killed after this long." default:"1m" group:"Upgrade" json:"command_timeout_ns,omitempty"`
+	Large  int           `help:"Payload bytes of one client in 50, which sends in fragments with a pause between; 0 = none." default:"8192" group:"Upgrade" json:"large,omitempty"`
+	Token  string        `help:"upgrade: connection token of all clients, instead of --hmac-secret." env:"ROOST_TOKEN" group:"Client protocol" json:"-"`
+
 	Away time.Duration `help:"reconnect: how long those cut stay away." group:"Client protocol" json:"away_ns,omitempty"`
 }
 
@@ -104,7 +115,7 @@ func (o *Options) validate() error {
 		bad  bool
 		text string
 	}
-	paced := o.Scenario == Echo || o.Scenario == Soak || o.Scenario == Fanout || o.Scenario == RPC || o.publishes()
+	paced := o.Scenario == Echo || o.Scenario == Soak || o.Scenario == Fanout || o.Scenario == RPC || o.Scenario == Upgrade || o.publishes()
 	for _, r := range []rule{
 		{o.Connections < 1 || o.Connections > maxConnections, fmt.Sprintf("--connections %d: must be 1 to %d", o.Connections, maxConnections)},
 		{o.Size < headerSize || o.Size > maxSize, fmt.Sprintf("--size %d: must be %d to %d bytes (%d hold connection, sequence and time)", o.Size, headerSize, maxSize, headerSize)},
@@ -124,6 +135,7 @@ func (o *Options) validate() error {
 		{o.holds() && o.Steps < 1, "--steps must be at least 1"},
 		{o.hold() < 0 || o.Settle < 0, "--hold and --settle must not be negative"},
 		{o.PID < 0, "--pid must be a process id"},
+		{o.PID > 0 && o.Scenario == Upgrade, "--pid: upgrade finds the processes by who listens at --url, as they come and go"},
 		{o.PID > 0 && o.Metrics != "", "--pid and --metrics are alternatives: give one"},
 		{o.Abort && !o.storms() && o.Scenario != Reconnect, "--abort belongs to storm, join and reconnect"},
 		{o.Churn > 0 && o.Scenario != Soak && o.Scenario != Reconnect, "--churn belongs to soak and reconnect"},
@@ -133,6 +145,9 @@ func (o *Options) validate() error {
 		}
 	}
 	if err := o.validateProtocol(); err != nil {
+		return err
+	}
+	if err := o.validateUpgrade(); err != nil {
 		return err
 	}
 	for _, h := range o.Header {
@@ -179,6 +194,45 @@ func (o *Options) validateProtocol() error {
 		}
 	}
 	return nil
+}
+
+// maxPeers bounds what upgrade keeps: 16 bytes for each publisher of each subscription.
+const maxPeers = 64 << 20
+
+// validateUpgrade checks what only upgrade uses.
+func (o *Options) validateUpgrade() error {
+	if o.Scenario != Upgrade {
+		return nil
+	}
+	for _, r := range []struct {
+		bad  bool
+		text string
+	}{
+		{o.Rate <= 0, "upgrade is paced: give --rate, messages per second in total"},
+		{o.Messages > 0, "--messages: upgrade lasts as long as --before, the commands with --pause, and --after"},
+		{o.Subscriptions < 1, "--subscriptions must be at least 1: clients receive what they publish"},
+		{o.Size < publicationSize, fmt.Sprintf("--size %d: a publication takes at least %d bytes", o.Size, publicationSize)},
+		{o.Large != 0 && (o.Large < publicationSize || o.Large > maxSize), fmt.Sprintf("--large %d: must be 0, or %d to %d bytes", o.Large, publicationSize, maxSize)},
+		{o.Processes > 1 || o.Threads > 1, "--processes and --threads must be 1 (or 0): one loop knows what every client has sent"},
+		{o.Times < 1, "--times must be at least 1"},
+		{o.Before < 0 || o.Pause < 0 || o.After < 0, "--before, --pause and --after must not be negative"},
+		{o.Run != "" && o.Limit <= 0, "--command-timeout must be positive"},
+		{o.Token != "" && o.HMACSecret != "", "--token and --hmac-secret are alternatives: give one"},
+		{o.Connections*o.Subscriptions*o.peers() > maxPeers, "too many publishers in each channel: give more --channels"},
+	} {
+		if r.bad {
+			return errors.New(r.text)
+		}
+	}
+	return nil
+}
+
+// peers is how many publish in a channel of upgrade at the most.
+func (o *Options) peers() int {
+	if o.Channels == 0 {
+		return 1
+	}
+	return (o.Connections + o.Channels - 1) / o.Channels
 }
 
 // hold is how long to stay quiet after the last connect.

@@ -278,7 +278,7 @@ func TestProbes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err := p.read(); err != nil || u != (usage{1_500_000, 12500 * time.Millisecond, 9}) {
+	if u, err := p.read(); err != nil || u != (usage{1_500_000, 12500 * time.Millisecond, 9, 0}) {
 		t.Errorf("metrics: %+v, %v", u, err)
 	}
 	page = "up 1\n"

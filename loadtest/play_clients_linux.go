@@ -34,7 +34,9 @@ type clients struct {
 	back     []uint32  // sessions that come back with the next connections
 	epochs   []string  // by subscription.epoch
 	epoch    map[string]uint32
-	answered func(*client, *protocol.Reply) // takes replies to calls; nil where none are made
+	answered func(*client, *protocol.Reply) // takes replies to what follows subscribe; nil where nothing does
+	received func(uint32, push)             // takes publications to a session, nil for publication
+	before   func(*client)                  // nil, or called before a message is sent
 
 	total  int64 // publications that count for behind
 	behind int64 // subscriptions that lack some of them
@@ -91,18 +93,25 @@ func (x *clients) greet(c *client) {
 	s := &x.sessions[c.session]
 	s.slot, s.pending = x.w.slot(c), uint32(x.w.Subscriptions)
 	r := &protocol.ConnectRequest{Name: "roost-load"}
-	if x.w.HMACSecret != "" {
+	if r.Token = x.w.Token; x.w.HMACSecret != "" {
 		r.Token = token(x.w.HMACSecret, x.id(c.session), time.Unix(0, x.w.now))
 	}
 	x.send(c, x.wire.command(nil, &protocol.Command{Id: 1, Connect: r}))
 }
 
 func (x *clients) send(c *client, frame []byte) {
-	op := ws.OpText
-	if x.wire.binary {
-		op = ws.OpBinary
+	if x.before != nil {
+		x.before(c)
 	}
-	x.w.sendFrame(c, op, frame, false)
+	x.w.sendFrame(c, x.op(), frame, false)
+}
+
+// op is what messages are sent as.
+func (x *clients) op() ws.Opcode {
+	if x.wire.binary {
+		return ws.OpBinary
+	}
+	return ws.OpText
 }
 
 // subscribe appends the command for subscription k, with recovery where there is a position.
@@ -140,7 +149,7 @@ func (x *clients) message(c *client, p []byte) {
 
 func (x *clients) reply(c *client, r *protocol.Reply) {
 	switch {
-	case x.answered != nil && r.Id > 1:
+	case x.answered != nil && int(r.Id) >= x.w.Subscriptions+2:
 		x.answered(c, r)
 	case r.Error != nil:
 		what := "subscribe"
@@ -266,6 +275,10 @@ func (x *clients) update(s uint32, k int, change func()) {
 }
 
 func (x *clients) publication(s uint32, p push) {
+	if x.received != nil {
+		x.received(s, p)
+		return
+	}
 	w := x.w
 	w.stats.Received++
 	w.progress = w.now

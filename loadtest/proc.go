@@ -24,6 +24,7 @@ type usage struct {
 	RSS     int64         // bytes
 	CPU     time.Duration // user and system, all threads
 	Threads int64
+	Heap    int64 // bytes, from a Prometheus page
 }
 
 // probe reads the server's usage. Not safe for concurrent use.
@@ -34,10 +35,15 @@ func newProbe(o *Options) (probe, error) {
 	var p probe
 	var hint string
 	switch {
+	case o.Scenario == Upgrade:
+		if p := newListenerProbe(o); p != nil {
+			return p, nil
+		}
+		return nil, nil
 	case o.PID > 0:
 		p, hint = &procProbe{pid: o.PID}, "give the server's process id"
 	case o.Metrics != "":
-		p, hint = &metricsProbe{url: o.Metrics, client: &http.Client{Timeout: probeTimeout}}, "give the URL of a Prometheus page with process_resident_memory_bytes and process_cpu_seconds_total"
+		p, hint = newMetricsProbe(o.Metrics), "give the URL of a Prometheus page with process_resident_memory_bytes and process_cpu_seconds_total"
 	default:
 		return nil, nil
 	}
@@ -128,6 +134,10 @@ type metricsProbe struct {
 	client *http.Client
 }
 
+func newMetricsProbe(url string) *metricsProbe {
+	return &metricsProbe{url: url, client: &http.Client{Timeout: probeTimeout}}
+}
+
 func (p *metricsProbe) read() (usage, error) {
 	r, err := p.client.Get(p.url)
 	if err != nil {
@@ -150,6 +160,8 @@ func (p *metricsProbe) read() (usage, error) {
 			u.RSS = int64(v)
 		case "process_cpu_seconds_total":
 			u.CPU = seconds(v)
+		case "go_memstats_heap_alloc_bytes":
+			u.Heap = int64(v)
 		case "go_threads":
 			u.Threads = int64(v)
 		}

@@ -23,11 +23,12 @@ import (
 // gateway is a small server of the client protocol with an API, which misbehaves where a test sets so.
 type gateway struct {
 	// Static after start.
-	forget  bool                                 // recovers nothing
-	refuse  string                               // a command it answers with error 103
-	deliver func(seq int, frame []byte) [][]byte // what a subscriber gets instead of a publication
-	end     func(seq int) (code uint16)          // closes subscribers with that code instead
-	tokens  sync.Map                             // seen in connect
+	forget  bool                                             // recovers nothing
+	refuse  string                                           // a command it answers with error 103
+	deliver func(seq int, frame []byte) [][]byte             // what a subscriber gets instead of a publication
+	end     func(seq int) (code uint16)                      // closes subscribers with that code instead
+	reply   func(seq int, r *protocol.Reply) *protocol.Reply // to publish; nil for none
+	tokens  sync.Map                                         // seen in connect
 	pongs   atomic.Int64
 
 	// Guarded by mu.
@@ -75,8 +76,13 @@ func (g *gateway) publish(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	ch := g.channel(req.Channel)
+	fmt.Fprintf(w, `{"result":{"offset":%d,"epoch":"e"}}`, g.spread(ch, req.Channel, req.Data).Offset)
+}
+
+// spread delivers a publication, as g misbehaves.
+func (g *gateway) spread(ch *fakeChannel, name string, data []byte) *protocol.Publication {
 	seq := len(ch.history)
-	pub := &protocol.Publication{Data: protocol.Raw(req.Data), Offset: uint64(seq + 1)}
+	pub := &protocol.Publication{Data: protocol.Raw(data), Offset: uint64(seq + 1)}
 	ch.history = append(ch.history, pub)
 	for m := range ch.members {
 		if g.end != nil && g.end(seq) != 0 {
@@ -84,7 +90,7 @@ func (g *gateway) publish(w http.ResponseWriter, r *http.Request) {
 			delete(ch.members, m)
 			continue
 		}
-		frame, _ := codec.AppendPush(nil, m.enc, &protocol.Push{Channel: req.Channel, Pub: pub})
+		frame, _ := codec.AppendPush(nil, m.enc, &protocol.Push{Channel: name, Pub: pub})
 		frames := [][]byte{frame}
 		if g.deliver != nil {
 			frames = g.deliver(seq, frame)
@@ -93,7 +99,7 @@ func (g *gateway) publish(w http.ResponseWriter, r *http.Request) {
 			m.send(f)
 		}
 	}
-	fmt.Fprintf(w, `{"result":{"offset":%d,"epoch":"e"}}`, pub.Offset)
+	return pub
 }
 
 func (m *subscriber) send(frame []byte) {
@@ -162,13 +168,17 @@ func (g *gateway) frame(m *subscriber, e ws.Event) bool {
 	}
 	var out []byte
 	err := codec.Decode(m.enc, e.Payload, func(cmd *protocol.Command) error {
-		out, _ = codec.AppendReply(out, m.enc, g.answer(m, cmd))
+		if r := g.answer(m, cmd); r != nil {
+			out, _ = codec.AppendReply(out, m.enc, r)
+		}
 		return nil
 	})
 	if err != nil {
 		return false
 	}
-	m.send(out)
+	if len(out) > 0 {
+		m.send(out)
+	}
 	return true
 }
 
@@ -186,6 +196,15 @@ func (g *gateway) answer(m *subscriber, cmd *protocol.Command) *protocol.Reply {
 	}
 	if cmd.Rpc != nil {
 		called(cmd, r)
+		return r
+	}
+	if cmd.Publish != nil {
+		seq := len(g.channel(strings.Clone(cmd.Publish.Channel)).history)
+		g.spread(g.channel(cmd.Publish.Channel), strings.Clone(cmd.Publish.Channel), bytes.Clone(cmd.Publish.Data))
+		r.Publish = &protocol.PublishResult{}
+		if g.reply != nil {
+			return g.reply(seq, r)
+		}
 		return r
 	}
 	s := cmd.Subscribe

@@ -77,8 +77,12 @@ func (r *Result) plots() []*charts.Line {
 	if r.Config.Rate > 0 {
 		add(rate, "wanted", r.Series, func(s Sample) (float64, float64) { return s.T, s.Wanted })
 	}
-	tail := newPlot("Latency p99 over time", "s", "ms")
+	tail := newPlot("Latency over time", "s", "ms")
 	add(tail, "p99", r.Series, func(s Sample) (float64, float64) { return s.T, float64(s.P99) / 1000 })
+	add(tail, "max", r.Series, func(s Sample) (float64, float64) { return s.T, float64(s.Max) / 1000 })
+	if r.Upgrade != nil {
+		r.Upgrade.mark(rate, tail)
+	}
 	held := newPlot("Connections", "s", "open")
 	add(held, "open", r.Series, func(s Sample) (float64, float64) { return s.T, float64(s.Connections) })
 	if r.Messages.Sent > 0 {
@@ -93,6 +97,18 @@ func (r *Result) plots() []*charts.Line {
 		list = append(list, rss, cpu)
 	}
 	return list
+}
+
+// mark draws where each takeover began and ended.
+func (u *Upgrades) mark(lines ...*charts.Line) {
+	var at []opts.MarkLineNameXAxisItem
+	for i, t := range u.Takeovers {
+		at = append(at, opts.MarkLineNameXAxisItem{Name: fmt.Sprintf("takeover %d", i+1), XAxis: t.Began},
+			opts.MarkLineNameXAxisItem{Name: fmt.Sprintf("its end %d", i+1), XAxis: t.Began + t.Took})
+	}
+	for _, line := range lines {
+		line.SetSeriesOptions(charts.WithMarkLineNameXAxisItemOpts(at...))
+	}
 }
 
 func (r *Result) latencyPlot() *charts.Line {

@@ -39,6 +39,9 @@ func (r *Result) rows() []row {
 			add("back after", "p50 %.2f ms, p99 %.2f ms, all %.2f ms", v.Back.P50, v.Back.P99, v.Back.Max)
 		}
 	}
+	if v := r.Upgrade; v != nil {
+		v.rows(add)
+	}
 	latency := func(name string, l *Latency) {
 		if l != nil {
 			add(name, "p50 %d µs, p90 %d, p99 %d, p99.9 %d, max %d, mean %.0f", l.P50, l.P90, l.P99, l.P999, l.Max, l.Mean)
@@ -61,6 +64,33 @@ func (r *Result) rows() []row {
 		add("error", "%d × %s", e.Count, e.Text)
 	}
 	return rows
+}
+
+func (u *Upgrades) rows(add func(name, format string, args ...any)) {
+	add("disconnects", "%d", u.Disconnects)
+	add("publications", "%d lost, %d doubled, %d out of order, %d wrong, %d gaps in offsets", u.Lost, u.Doubled, u.Disordered, u.Wrong, u.Gaps)
+	add("publish commands", "%d not answered", u.Unanswered)
+	for _, e := range u.Refused {
+		add("answered with error", "%d × %s", e.Count, e.Text)
+	}
+	pauses := func(name string, p *Pauses) {
+		if p != nil {
+			add(name, "p50 %.1f ms, p99 %.1f ms, max %.1f ms (%d connections)", p.P50, p.P99, p.Max, p.Connections)
+		}
+	}
+	pauses("longest pause", u.Pause)
+	pauses("otherwise", u.Calm)
+	for i, t := range u.Takeovers {
+		name := fmt.Sprintf("takeover %d", i+1)
+		add(name, "at %.1f s, %.3f s until the command had ended, %.3f s in total; exit code %d, process %d then %d %s",
+			t.Began, t.Command, t.Took, t.ExitCode, t.Before, t.After, t.Error)
+		optional(add, name+", server CPU", "%.3f s", t.CPU)
+		optional(add, name+", server CPU per connection", "%.1f µs over that of the load", t.PerConnection)
+		pauses(name+", longest pause", t.Pause)
+	}
+	for _, s := range u.States {
+		add("server", "at %.1f s process %d: %d descriptors, RSS %s, heap %s", s.T, s.PID, s.Descriptors, bytesText(s.RSS), bytesText(s.Heap))
+	}
 }
 
 func (r *Result) serverRows(add func(name, format string, args ...any)) {

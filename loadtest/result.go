@@ -27,6 +27,7 @@ type Result struct {
 	Messages    Messages       `json:"messages"`
 	Recovery    *Recovery      `json:"recovery,omitempty"` // reconnect
 	Calls       *Calls         `json:"calls,omitempty"`    // rpc
+	Upgrade     *Upgrades      `json:"upgrade,omitempty"`  // upgrade
 	Latency     *Latency       `json:"latency_us,omitempty"`
 	Server      *Server        `json:"server,omitempty"`
 	Client      Client         `json:"client"`
@@ -153,6 +154,7 @@ type Sample struct {
 	RSS         int64   `json:"rss,omitempty"`
 	CPU         float64 `json:"cpu_percent,omitempty"` // of one core
 	P99         int64   `json:"p99_us,omitempty"`      // of the messages since the sample before
+	Max         int64   `json:"max_us,omitempty"`      // of the same
 }
 
 // MemorySample is what the server and the generator held with so many connections.
@@ -179,6 +181,7 @@ func (r *Result) OK() bool {
 	return !r.Interrupted && len(r.Errors) == 0 && r.Connections.Opened > 0 && r.Connections.Failed == 0 &&
 		r.Connections.Lost == 0 && r.Messages.Wrong == 0 && r.Messages.Lost == 0 &&
 		(r.Recovery == nil || r.Recovery.Gaps == 0) &&
+		(r.Upgrade == nil || r.Upgrade.ok()) &&
 		(r.Calls == nil || r.Config.AllowErrors || len(r.Calls.Errors) == 0)
 }
 
@@ -193,7 +196,7 @@ func latencyOf(h hist) *Latency {
 }
 
 func connectOf(h hist) *Milliseconds {
-	if h.TotalCount() == 0 {
+	if h.Histogram == nil || h.TotalCount() == 0 {
 		return nil
 	}
 	ms := func(us int64) float64 { return float64(us) / 1000 }

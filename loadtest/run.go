@@ -55,7 +55,7 @@ func Run(ctx context.Context, o Options, command string, p Progress) (*Result, e
 		Tool: "roost-load", Schema: Schema, Scenario: o.Scenario, Command: command,
 		Started: r.begin.Format(time.RFC3339), Machine: thisMachine(), Config: o, Series: []Sample{},
 	}
-	r.result.Config.HMACSecret = "" // goes nowhere but to the generator's own children
+	r.result.Config.HMACSecret, r.result.Config.Token = "", "" // goes nowhere but to the generator's own children
 	if r.fleet, err = open(&o); err != nil {
 		return nil, err
 	}
@@ -170,6 +170,9 @@ func (r *run) load(ctx context.Context) error {
 		return r.sleep(ctx, r.o.hold())
 	}
 	r.fleet.do(command{Do: doBegin})
+	if r.o.Scenario == Upgrade {
+		return r.upgrade(ctx)
+	}
 	if r.o.publishes() {
 		return r.publish(ctx)
 	}
@@ -288,8 +291,9 @@ func (r *run) sample() {
 	r.takeMeter()
 	now := time.Now()
 	s := r.fleet.snapshot()
+	p99, longest := r.fleet.takeInterval()
 	p := Sample{
-		T: now.Sub(r.begin).Seconds(), Connections: s.Open, Sent: s.Sent, Received: s.Received, P99: r.fleet.takeInterval(),
+		T: now.Sub(r.begin).Seconds(), Connections: s.Open, Sent: s.Sent, Received: s.Received, P99: p99, Max: longest,
 	}
 	if pacer := newPacer(r.o.Rate, r.o.Ramp); pacer != nil && !r.phaseStart.IsZero() {
 		p.Wanted = pacer.Rate(now.Sub(r.phaseStart))

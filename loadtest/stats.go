@@ -24,7 +24,7 @@ func (h hist) record(ns int64) {
 
 // handOver returns what is to be told, nothing if h is empty, and what is to be filled next.
 func (h hist) handOver() (told, next hist) {
-	if h.TotalCount() > 0 {
+	if h.Histogram != nil && h.TotalCount() > 0 {
 		return h, newHist()
 	}
 	return hist{}, h
@@ -82,7 +82,9 @@ type stats struct {
 	Disordered  int64 `json:"disordered,omitempty"`  // publications
 	Gaps        int64 `json:"gaps,omitempty"`        // jumps of the offset between publications
 
-	Codes map[string]int64 `json:"codes,omitempty"` // of rpc: answers with an error, by code and message
+	Unanswered int64 `json:"unanswered,omitempty"` // publish commands
+
+	Codes map[string]int64 `json:"codes,omitempty"` // of rpc and upgrade: answers with an error, by code and message
 
 	RSS int64 `json:"rss,omitempty"` // gauge: memory of the generator, bytes
 	CPU int64 `json:"cpu,omitempty"` // of the generator, ns
@@ -91,11 +93,13 @@ type stats struct {
 	Connect hist             `json:"connect"` // µs, from connect to 101, or to the last subscribe reply
 	Beside  hist             `json:"beside"`  // µs, answers to bystanders
 	Back    hist             `json:"back"`    // µs, from a cut until the session is open again
+	Pause   hist             `json:"pause"`   // µs, of a connection around a replacement of the server
+	Calm    hist             `json:"calm"`    // µs, of a connection at other times
 	Errors  map[string]int64 `json:"errors,omitempty"`
 }
 
 func newStats() *stats {
-	return &stats{Latency: newHist(), Connect: newHist(), Back: newHist(), Beside: newHist(), Errors: map[string]int64{}}
+	return &stats{Latency: newHist(), Connect: newHist(), Back: newHist(), Beside: newHist(), Pause: newHist(), Calm: newHist(), Errors: map[string]int64{}}
 }
 
 // add merges d into s.
@@ -109,20 +113,17 @@ func (s *stats) add(d *stats) {
 		{&s.BytesIn, d.BytesIn}, {&s.BytesOut, d.BytesOut}, {&s.RSS, d.RSS}, {&s.CPU, d.CPU},
 		{&s.Cuts, d.Cuts}, {&s.Closed, d.Closed}, {&s.Recovered, d.Recovered}, {&s.Unrecovered, d.Unrecovered},
 		{&s.Told, d.Told}, {&s.Doubled, d.Doubled}, {&s.Disordered, d.Disordered}, {&s.Gaps, d.Gaps},
+		{&s.Unanswered, d.Unanswered},
 	} {
 		*f.to += f.from
 	}
-	if d.Latency.Histogram != nil {
-		s.Latency.Merge(d.Latency.Histogram)
-	}
-	if d.Connect.Histogram != nil {
-		s.Connect.Merge(d.Connect.Histogram)
-	}
-	if d.Back.Histogram != nil {
-		s.Back.Merge(d.Back.Histogram)
-	}
-	if d.Beside.Histogram != nil {
-		s.Beside.Merge(d.Beside.Histogram)
+	for _, h := range []struct{ to, from hist }{
+		{s.Latency, d.Latency}, {s.Connect, d.Connect}, {s.Back, d.Back}, {s.Beside, d.Beside},
+		{s.Pause, d.Pause}, {s.Calm, d.Calm},
+	} {
+		if h.from.Histogram != nil {
+			h.to.Merge(h.from.Histogram)
+		}
 	}
 	for text, n := range d.Codes {
 		s.code(text, n)

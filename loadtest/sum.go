@@ -17,6 +17,10 @@ func (r *run) sum() {
 	} else if r.o.publishes() {
 		expected = r.o.deliveries(s.Sent)
 	}
+	if r.o.Scenario == Upgrade {
+		r.sumUpgrade(s)
+		expected = s.Received + s.Missing // how many are owed depends on who was there
+	}
 	res.Messages = Messages{
 		Sent: s.Sent, Received: s.Received, Expected: expected, Wrong: s.Wrong, Lost: s.Missing, Late: s.Late,
 		BytesIn: s.BytesIn, BytesOut: s.BytesOut,
@@ -66,7 +70,7 @@ func (r *run) sumServer(done int64) {
 	switch r.o.Scenario {
 	case Echo, Soak, RPC:
 		server.PerMessage = &each
-	case Fanout, Publish, Reconnect:
+	case Fanout, Publish, Reconnect, Upgrade:
 		server.PerDelivery = &each
 	case Storm:
 		server.PerUpgrade = &each

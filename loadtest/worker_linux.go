@@ -40,16 +40,17 @@ type play interface {
 type worker struct {
 	// Static after newWorker.
 	assignment
-	target *target
-	to     unix.Sockaddr
-	from   []unix.Sockaddr // source addresses in rotation; none: the kernel's choice
-	limits ws.Limits
-	fill   []byte
-	prefix []byte // of channels' names
-	events chan<- event
-	ended  <-chan struct{}
-	ep     int
-	wake   int // eventfd
+	target  *target
+	squeeze *target // upgrade: of clients that offer permessage-deflate
+	to      unix.Sockaddr
+	from    []unix.Sockaddr // source addresses in rotation; none: the kernel's choice
+	limits  ws.Limits
+	fill    []byte
+	prefix  []byte // of channels' names
+	events  chan<- event
+	ended   <-chan struct{}
+	ep      int
+	wake    int // eventfd
 
 	// Owned by the loop.
 	clients    []client
@@ -145,10 +146,17 @@ func newWorker(a assignment, events chan<- event, ended <-chan struct{}) (*worke
 	if err != nil {
 		return nil, err
 	}
+	offer := a.Options
+	offer.Deflate = true
+	squeeze, err := newTarget(&offer)
+	if err != nil {
+		return nil, err
+	}
+	size := max(a.Size, a.Large)
 	w := &worker{
-		assignment: a, target: t, events: events, ended: ended,
+		assignment: a, target: t, squeeze: squeeze, events: events, ended: ended,
 		limits:  ws.Limits{MaxFrame: int64(a.Size) + 64<<10, MaxMessage: int64(a.Size) + 64<<10},
-		fill:    filler(a.Size),
+		fill:    filler(size),
 		prefix:  []byte(a.Channel),
 		stats:   newStats(),
 		decoder: &ws.Decoder{Client: true},
@@ -189,6 +197,8 @@ func newPlay(w *worker) play {
 	switch w.Scenario {
 	case Clients, Publish, Reconnect:
 		return newClients(w, w.Connections)
+	case Upgrade:
+		return newUpgrades(w)
 	case RPC:
 		return newRPCs(w)
 	case Join:
@@ -318,7 +328,7 @@ func (w *worker) obey() {
 				w.phase, w.progress = draining, w.now
 				w.play.command(doFinish, c.N)
 			}
-		case doRound, doCut:
+		case doRound, doCut, doMark:
 			w.play.command(c.Do, c.N)
 		case doClose:
 			w.closeAll()
@@ -385,5 +395,7 @@ func (w *worker) emit(kind string, n int64, text string) {
 	s.Connect, w.stats.Connect = s.Connect.handOver()
 	s.Back, w.stats.Back = s.Back.handOver()
 	s.Beside, w.stats.Beside = s.Beside.handOver()
+	s.Pause, w.stats.Pause = s.Pause.handOver()
+	s.Calm, w.stats.Calm = s.Calm.handOver()
 	emit(w.events, w.ended, event{Kind: kind, N: n, Stats: s, Text: text})
 }

@@ -50,6 +50,8 @@ type cli struct {
 
 	RPC scenario `cmd:"" help:"Call a method of the server's backend; its data must come back. Bystanders tell what others notice of that."`
 
+	Upgrade scenario `cmd:"" help:"Publish and receive while the server is replaced, and tell what its clients notice."`
+
 	Run struct {
 		File   string `arg:"" type:"existingfile" help:"YAML list of steps: scenario, and flags under their names."`
 		URL    string `help:"For all steps, instead of their own." placeholder:"URL"`
@@ -114,7 +116,7 @@ type job struct {
 func plan(c *cli, command string, args []string) ([]job, output, error) {
 	if command != "run" {
 		s := map[string]*scenario{"idle": &c.Idle, "echo": &c.Echo, "fanout": &c.Fanout, "storm": &c.Storm, "soak": &c.Soak,
-			"clients": &c.Clients, "join": &c.Join, "publish": &c.Publish, "reconnect": &c.Reconnect, "rpc": &c.RPC}[command]
+			"clients": &c.Clients, "join": &c.Join, "publish": &c.Publish, "reconnect": &c.Reconnect, "rpc": &c.RPC, "upgrade": &c.Upgrade}[command]
 		s.Scenario = loadtest.Scenario(command)
 		return []job{{s.Options, "roost-load " + strings.Join(withoutSecrets(args), " ")}}, s.output, nil
 	}
@@ -156,7 +158,7 @@ func withoutSecrets(args []string) []string {
 	shown := slices.Clone(args)
 	for i, a := range shown {
 		name, _, inOne := strings.Cut(a, "=")
-		if name != "--hmac-secret" && name != "--api-key" {
+		if name != "--hmac-secret" && name != "--api-key" && name != "--token" {
 			continue
 		}
 		if inOne {
