@@ -135,6 +135,7 @@ type Broker struct {
 	calls  atomic.Uint64 // publications stored or tried, for their ids
 	gen    atomic.Uint64 // goes up whenever live messages may have been missed
 	closed atomic.Bool
+	gate   gate
 	nodes  nodes
 	counts counts
 }
@@ -224,6 +225,11 @@ func New(o Options) (b *Broker, err error) {
 	}
 	if err := b.loadEra(ctx); err != nil {
 		return b, err
+	}
+	if o.Heir != nil && b.server != nil {
+		if err := b.inherit(o.Heir.State); err != nil {
+			return b, err
+		}
 	}
 	return b, b.join()
 }

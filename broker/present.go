@@ -2,10 +2,11 @@ package broker
 
 import (
 	"context"
-	"hash/maphash"
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"roost/internal/pack"
 )
 
 // present are the channels that may have records in one stream of the embedded server,
@@ -17,7 +18,36 @@ type present struct {
 	names map[uint64]struct{} // nil: not known
 }
 
-var presentSeed = maphash.MakeSeed()
+// presentHash is FNV-1a (RFC 9923), the same in every process. Who makes names collide has the server
+// asked in vain, as for channels that have records.
+func presentHash(name string) uint64 {
+	h := uint64(0xcbf29ce484222325)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 0x100000001b3
+	}
+	return h
+}
+
+// append encodes the set for readPresent.
+func (p *present) append(dst []byte) []byte {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	dst = pack.AppendUint(dst, uint64(len(p.names)))
+	for h := range p.names {
+		dst = pack.AppendUint(dst, h)
+	}
+	return dst
+}
+
+func readPresent(r *pack.Reader) map[uint64]struct{} {
+	names := make(map[uint64]struct{})
+	for range r.Uint() {
+		if names[r.Uint()] = struct{}{}; r.Err() != nil {
+			break
+		}
+	}
+	return names
+}
 
 // load learns what the stream holds.
 func (p *present) load(ctx context.Context, s jetstream.Stream, subjects string, name func(subject string) (string, bool)) error {
@@ -29,7 +59,7 @@ func (p *present) load(ctx context.Context, s jetstream.Stream, subjects string,
 		}
 		for subject := range info.State.Subjects {
 			if ch, ok := name(subject); ok {
-				names[maphash.String(presentSeed, ch)] = struct{}{}
+				names[presentHash(ch)] = struct{}{}
 			}
 		}
 	}
@@ -44,7 +74,7 @@ func (p *present) load(ctx context.Context, s jetstream.Stream, subjects string,
 
 // add notes a channel before its first record is stored.
 func (p *present) add(ch string) {
-	h := maphash.String(presentSeed, ch)
+	h := presentHash(ch)
 	p.mu.RLock()
 	_, there := p.names[h]
 	known := p.names != nil
@@ -64,7 +94,7 @@ func (p *present) lacks(ch string) bool {
 	if p.names == nil {
 		return false
 	}
-	_, there := p.names[maphash.String(presentSeed, ch)]
+	_, there := p.names[presentHash(ch)]
 	return !there
 }
 

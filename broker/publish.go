@@ -47,6 +47,10 @@ func (b *Broker) Publish(ctx context.Context, ch string, pub Publication, o Publ
 		pub.Time = time.Now().UnixMilli()
 	}
 	start := time.Now()
+	if err := b.gate.enter(ctx, b.ended); err != nil {
+		return pos, false, unavailable("publish", err)
+	}
+	defer b.gate.leave()
 	pub.Offset, pub.Epoch = 0, ""
 	if o.HistorySize <= 0 {
 		suppressed, err = b.publishLive(ctx, ch, pub, o.IdempotencyKey)
@@ -78,6 +82,10 @@ func (b *Broker) PublishJoinLeave(ch string, join bool, info []byte) error {
 	if b.closed.Load() {
 		return unavailable("publish", ErrClosed)
 	}
+	if err := b.gate.enter(context.Background(), b.ended); err != nil {
+		return unavailable("publish", err)
+	}
+	defer b.gate.leave()
 	if b.server != nil {
 		b.handler.JoinLeave(ch, join, info)
 		return nil

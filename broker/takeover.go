@@ -12,15 +12,6 @@ import (
 // for it among the nodes. The embedded server's folder has one owner at a time: the old process
 // suspends its server, the new one opens the folder. If that fails the old one resumes.
 
-// Heir is what a broker leaves to the one that takes its place.
-type Heir struct {
-	Node, Boot string // so that what names them stays valid
-	Calls      uint64 // publications stored or tried: the next ids come after that
-}
-
-// Will returns what the broker leaves. It should publish nothing any more.
-func (b *Broker) Will() Heir { return Heir{b.opts.Node, b.boot, b.calls.Load()} }
-
 // Suspend ends the embedded server: all that was acknowledged is on the disk, and another
 // process may open the folder. Until Resume NATS is away. Without effect in a cluster.
 func (b *Broker) Suspend() error {
@@ -36,7 +27,7 @@ const resumeTimeout = 10 * time.Second
 
 // Resume starts the embedded server again after Suspend. Without effect in a cluster.
 func (b *Broker) Resume() error {
-	if b.server == nil {
+	if b.server == nil || b.server.running() {
 		return nil
 	}
 	end := time.Now().Add(resumeTimeout)
@@ -64,6 +55,12 @@ func (b *Broker) Abandon() {
 	}
 	b.nc.Close()
 	b.done.Wait()
+}
+
+func (e *embedded) running() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.nats != nil
 }
 
 // suspend ends the server as stop does, but for what memory has.

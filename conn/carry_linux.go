@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,15 +31,11 @@ const (
 
 var carryFDs = 200 // descriptors likewise: SCM_RIGHTS takes 253
 
-// Freeze stops accepting and reading, and waits until ctx ends for what the pool has to do.
-// The error is that of ctx: connections that the pool still has are not carried. Not for a
-// loop's goroutine.
-func (s *Server) Freeze(ctx context.Context) error {
-	s.poller.Freeze()
-	return s.Rest(ctx)
-}
+// Freeze stops accepting and reading, until Thaw. Not for a loop's goroutine.
+func (s *Server) Freeze() { s.poller.Freeze() }
 
-// Rest waits until the worker pool has nothing to do, or ctx has ended.
+// Rest waits until the worker pool has nothing to do, or ctx has ended, whose error it returns.
+// Connections that are parked are not waited for, and not carried.
 func (s *Server) Rest(ctx context.Context) error {
 	for !s.resting() {
 		select {
@@ -56,7 +53,7 @@ func (s *Server) resting() bool {
 	s.admissions.mu.Unlock()
 	s.waiting.mu.Lock()
 	defer s.waiting.mu.Unlock()
-	return admitting+s.waiting.busy+len(s.waiting.turns) == 0 && s.parked.Load() == 0
+	return admitting+s.waiting.busy+len(s.waiting.turns) == 0
 }
 
 // Seal stops writing on a frozen server: what is sent is queued.
@@ -294,8 +291,8 @@ func (s *Server) Expect(paths []string) (missing []string) {
 	return missing
 }
 
-// Restore makes the connections of what Carry has emitted: fds are the server's from now on.
-// It returns when all have been made. Any goroutine but a loop's, between Await and Begin.
+// Restore makes the connections of what Carry has emitted: fds are the server's from now on,
+// records are not kept. It returns when all have been made. Any goroutine but a loop's, between Await and Begin.
 func (s *Server) Restore(records []byte, fds []int) error {
 	r := pack.NewReader(records)
 	l := s.poller.Loop(poller.Handle(pack.NewReader(records).Uint()))
@@ -325,10 +322,10 @@ func (s *Server) Restore(records []byte, fds []int) error {
 
 // restore makes one connection.
 func (h *loop) restore(r *pack.Reader, fd int) error {
-	held := poller.Held{FD: fd, Handle: poller.Handle(r.Uint()), TLS: r.Bool(), Idle: uint32(r.Uint()), Due: uint32(r.Uint()), Unsent: r.Bytes()}
+	held := poller.Held{FD: fd, Handle: poller.Handle(r.Uint()), TLS: r.Bool(), Idle: uint32(r.Uint()), Due: uint32(r.Uint()), Unsent: bytes.Clone(r.Bytes())}
 	st, fl, route, window := state(r.Byte()), flags(r.Byte()), r.Byte(), r.Byte()
 	clock, beat, soft := r.Int(), r.Uint(), r.Uint()
-	head := r.Bytes()
+	head := bytes.Clone(r.Bytes())
 	var dec *ws.Decoder
 	err := r.Err()
 	if r.Bool() && err == nil {

@@ -69,7 +69,8 @@ func take(t testing.TB, from, to *Server, fail error) (Carried, error) {
 	listening := from.Poller().Listening()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := from.Freeze(ctx); err != nil {
+	from.Freeze()
+	if err := from.Rest(ctx); err != nil {
 		t.Fatal(err)
 	}
 	from.Seal()
@@ -81,7 +82,9 @@ func take(t testing.TB, from, to *Server, fail error) (Carried, error) {
 		if fail != nil {
 			return fail
 		}
-		return to.Restore(bytes.Clone(records), duplicate(fds))
+		copied := bytes.Clone(records)
+		defer clear(copied) // they are the caller's
+		return to.Restore(copied, duplicate(fds))
 	})
 	if err != nil {
 		from.Thaw()

@@ -1,5 +1,8 @@
 package conn
 
+// Parked returns how many connections wait for Unpark.
+func (s *Server) Parked() int { return int(s.parked.Load()) }
+
 // Mover is implemented by handlers whose connections have a session and may be carried
 // nevertheless. Those of other handlers are carried if Session is nil.
 type Mover interface {

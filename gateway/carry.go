@@ -22,27 +22,49 @@ import (
 // restPoll is how often a node is asked whether anything is under way.
 const restPoll = 500 * time.Microsecond
 
-// Rest waits, until ctx ends, for what is under way for clients: calls of handlers, messages
-// of raw routes, publications on their way to subscribers. Its server reads nothing more. The
-// error is that of ctx. Stay takes it back. Not for a loop's goroutine.
+// Rest waits, until ctx ends, for what is under way for single clients: calls of handlers and
+// messages of raw routes. Its server reads nothing more. The error is that of ctx: the clients
+// that this is for are not carried. Not for a loop's goroutine.
 func (n *Node) Rest(ctx context.Context) error {
 	n.parting.Store(true)
-	for !n.resting() {
+	err := waitUntil(ctx, n.resting)
+	if n.wire != nil {
+		n.dismissRecents()
+		err = errors.Join(err, n.wire.Flush(ctx))
+	}
+	return err
+}
+
+// Hold waits, until ctx ends, for publications that are on their way to subscribers, and lets
+// none follow before Stay: they wait. After an error nobody may be carried. Not for a loop's
+// goroutine.
+func (n *Node) Hold(ctx context.Context) error {
+	if err := n.broker.Hold(ctx); err != nil {
+		return fmt.Errorf("gateway: publications are under way: %w", err)
+	}
+	if err := waitUntil(ctx, func() bool { return !n.hub.Working() }); err != nil {
+		return fmt.Errorf("gateway: publications are on their way to subscribers: %w", err)
+	}
+	return nil
+}
+
+// Stay says that the node goes on after Rest and Hold.
+func (n *Node) Stay() {
+	n.broker.Unhold()
+	n.parting.Store(false)
+}
+
+// waitUntil waits for what holds to hold.
+func waitUntil(ctx context.Context, holds func() bool) error {
+	for !holds() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(restPoll):
 		}
 	}
-	if n.wire == nil {
-		return nil
-	}
-	n.dismissRecents()
-	return n.wire.Flush(ctx)
+	return nil
 }
-
-// Stay says that the node goes on after Rest.
-func (n *Node) Stay() { n.parting.Store(false) }
 
 // dismissRecents tells the clients to come back that had messages over NATS lately, since
 // nobody knows which of those are on their way.
@@ -68,7 +90,7 @@ func (n *Node) resting() bool {
 	n.behind.mu.Lock()
 	catching := n.behind.workers
 	n.behind.mu.Unlock()
-	if len(n.calls)+catching > 0 || n.hub.Working() {
+	if len(n.calls)+catching+n.server.Parked() > 0 {
 		return false
 	}
 	for _, rt := range n.raw {
@@ -95,12 +117,17 @@ func (n *Node) KeepsRecords() bool {
 	return keeps
 }
 
+// willBytes are about those of a will that emit gets at a time: memory that has not been touched
+// yet costs more than to write it.
+const willBytes = 64 << 10
+
 // Will is what the node leaves to the one that takes its place, besides its clients and the
-// broker's own: for Inherit. The node must be at rest. Any goroutine.
-func (n *Node) Will() ([]byte, error) {
+// broker's own. Inherit gets what emit does, which must not keep it, in the same order. The node
+// must be at rest. Any goroutine.
+func (n *Node) Will(emit func([]byte) error) error {
 	users, err := json.Marshal(n.seen.all())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b := pack.AppendBytes(nil, n.ids.secret[:])
 	b = pack.AppendInt(b, time.Now().UnixNano()) // compared at once, so a clock that is set does no harm
@@ -109,8 +136,20 @@ func (n *Node) Will() ([]byte, error) {
 	b = pack.AppendBytes(b, users)
 	b = pack.AppendInt(b, n.hub.LastID())
 	b = n.appendEvents(b)
-	n.hub.Places(func(p hub.Place) { b = appendPlace(b, p) })
-	return b, nil
+	if err = emit(b); err != nil {
+		return err
+	}
+	b = b[:0]
+	n.hub.Places(func(p hub.Place) {
+		if b = appendPlace(b, p); len(b) >= willBytes && err == nil {
+			err = emit(b)
+			b = b[:0]
+		}
+	})
+	if err == nil && len(b) > 0 {
+		err = emit(b)
+	}
+	return err
 }
 
 func appendPlace(b []byte, p hub.Place) []byte {
@@ -145,7 +184,8 @@ func (n *Node) appendEvents(b []byte) []byte {
 
 // inheritance is what a new node does with a will.
 type inheritance struct {
-	channels map[int64]*hub.Channel // by number, of the old node
+	channels map[int64]*hub.Channel // by number, of the old node; nil before the first part of a will
+	last     int64                  // number of a channel
 	events   []inheritedEvent
 }
 
@@ -154,18 +194,38 @@ type inheritedEvent struct {
 	data     []byte
 }
 
-// Inherit makes a node that was prepared stand for the one whose Will it is. Clients may
-// arrive after that.
-func (n *Node) Inherit(state []byte) error {
-	r := pack.NewReader(state)
+// Inherit makes a node that was prepared stand for the one whose Will it is, part by part.
+// Clients may arrive after the last.
+func (n *Node) Inherit(part []byte) error {
+	r := pack.NewReader(part)
+	if n.heritage.channels == nil {
+		return n.inherit(r)
+	}
+	for r.Len() > 0 {
+		p := hub.Place{ID: r.Int(), Name: r.String(), Offset: r.Uint(), Epoch: r.String()}
+		has, data := r.Bool(), r.Bytes()
+		if err := r.Err(); err != nil {
+			return fmt.Errorf("gateway: inherit a channel: %w", err)
+		}
+		if has {
+			p.Last = append([]byte{}, data...)
+		}
+		n.heritage.channels[p.ID] = n.hub.Settle(p, n.heritage.last)
+	}
+	return nil
+}
+
+// inherit takes the first part of a will.
+func (n *Node) inherit(r *pack.Reader) error {
 	secret, now, ran := r.Bytes(), time.Unix(0, r.Int()), time.Duration(r.Int())
 	revoked, users, last := r.Bytes(), r.Bytes(), r.Int()
+	n.heritage.last = last
 	n.heritage.channels = make(map[int64]*hub.Channel)
 	for range r.Uint() {
 		if r.Err() != nil {
 			break
 		}
-		n.heritage.events = append(n.heritage.events, inheritedEvent{r.String(), r.String(), r.Bytes()})
+		n.heritage.events = append(n.heritage.events, inheritedEvent{r.String(), r.String(), clone(r.Bytes())})
 	}
 	if err := r.Err(); err != nil {
 		return fmt.Errorf("gateway: inherit: %w", err)
@@ -180,23 +240,15 @@ func (n *Node) Inherit(state []byte) error {
 		return fmt.Errorf("gateway: inherit: %w", err)
 	}
 	n.seen.young = seen
-	for r.Len() > 0 {
-		p := hub.Place{ID: r.Int(), Name: r.String(), Offset: r.Uint(), Epoch: r.String()}
-		has, data := r.Bool(), r.Bytes()
-		if err := r.Err(); err != nil {
-			return fmt.Errorf("gateway: inherit a channel: %w", err)
-		}
-		if has {
-			p.Last = append([]byte{}, data...)
-		}
-		n.heritage.channels[p.ID] = n.hub.Settle(p, last)
-	}
 	return nil
 }
 
 // settleHeritage gives up what only arriving clients need.
 func (n *Node) settleHeritage() {
 	for _, ch := range n.heritage.channels {
+		if len(n.opts.Broker.URLs) > 0 {
+			n.catchUp(ch) // other nodes went on meanwhile
+		}
 		n.hub.Release(ch)
 	}
 	n.notices.each(func(q *notice) {

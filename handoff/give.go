@@ -141,15 +141,15 @@ func (s *Socket) give(l *link) error {
 		s.old.Resume(err)
 		return err
 	}
-	Fault("old release")
-	s.old.Release()
 	l.deadline(upTime)
 	Fault("old up")
-	if _, err := l.expect(kindUp); err != nil {
+	_, err = l.expect(kindUp)
+	Fault("old release")
+	s.old.Release() // not before: it would take the processor from the one that begins
+	if err != nil {
 		s.old.Survive(err)
-		return err
 	}
-	return nil
+	return err
 }
 
 // awaitTook waits until the new process has said that everything is its own. After an error it
@@ -263,11 +263,7 @@ func (s *Socket) move(l *link) (err error) {
 
 func (s *Socket) describe(l *link) (end End, err error) {
 	Fault("old will")
-	will, err := s.old.Will()
-	if err != nil {
-		return end, err
-	}
-	if err := l.send(kindWill, will); err != nil {
+	if err := s.old.Will(func(part []byte) error { return l.send(kindWill, part) }); err != nil {
 		return end, err
 	}
 	Fault("old carry")

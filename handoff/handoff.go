@@ -64,8 +64,8 @@ type Old interface {
 	// Suspend is called by a goroutine of its own.
 	Store() []byte
 	Suspend() error
-	// Will is what is known besides the connections.
-	Will() ([]byte, error)
+	// Will tells what is known besides the connections, part by part. emit does not keep them.
+	Will(emit func(part []byte) error) error
 	// Carry describes all connections. emit may be called by several goroutines at a time.
 	Carry(emit func(records []byte, fds []int) error) (End, error)
 	// Resume goes on with everything.
@@ -76,15 +76,15 @@ type Old interface {
 	Survive(why error)
 }
 
-// New is a process that takes over. What its methods get is theirs, descriptors included.
-// They are called one after the other by one goroutine, but for Open.
+// New is a process that takes over. Descriptors that its methods get are theirs, other things
+// until they return. They are called one after the other by one goroutine, but for Open.
 type New interface {
 	// Prepare makes everything that needs nothing of the old process.
 	Prepare(Offer) error
 	Listener(Listener) error
 	// Open opens the store, on a goroutine of its own.
 	Open(store []byte) error
-	Inherit(will []byte) error
+	Inherit(part []byte) error
 	Restore(records []byte, fds []int) error
 	// Begin starts everything.
 	Begin(End) error

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -52,7 +53,8 @@ const (
 	oobMessage = 4 * maxFDs
 )
 
-// message is one of either side. Its descriptors are the receiver's.
+// message is one of either side. Its descriptors are the receiver's, its body until the next one
+// is received.
 type message struct {
 	kind kind
 	body []byte
@@ -63,6 +65,7 @@ type message struct {
 type link struct {
 	conn *net.UnixConn
 	mu   sync.Mutex // held while a message is written
+	body []byte     // of the message received last
 }
 
 // deadline bounds what is sent and received from now on; 0 lifts the bound.
@@ -144,15 +147,17 @@ func (l *link) receive() (m message, err error) {
 	case int(head[1]) != len(m.fds):
 		return m, fmt.Errorf("handoff: %s came with %d descriptors, %d were sent", m.kind, len(m.fds), head[1])
 	}
+	m.body = l.body[:0]
 	for left := int(size); left > 0; {
 		piece := min(left, pieceSize)
 		at := len(m.body)
-		m.body = append(m.body, make([]byte, piece)...)
+		m.body = slices.Grow(m.body, piece)[:at+piece]
 		if _, err := io.ReadFull(l.conn, m.body[at:]); err != nil {
 			return m, fmt.Errorf("handoff: receive %s: %w", m.kind, io.ErrUnexpectedEOF)
 		}
 		left -= piece
 	}
+	l.body = m.body
 	return m, nil
 }
 

@@ -118,7 +118,9 @@ func receiveAll(l *link, n New) (end End, err error) {
 				return end, errors.New("handoff: the store came twice")
 			}
 			opening = true
-			go func() { opened <- n.Open(m.body) }()
+			store := m.body
+			l.body = nil
+			go func() { opened <- n.Open(store) }()
 		case kindWill:
 			err = n.Inherit(m.body)
 		case kindConns:

@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +27,9 @@ const (
 	dismissTime = time.Second
 	// restTime is how long what is under way has to end, while nothing more is read.
 	restTime = time.Second
+	// holdTime is how long what clients have sent, and publications, may be under way then:
+	// after that this process goes on.
+	holdTime = 5 * time.Second
 	// spareDescriptors are those a process needs besides connections, at least.
 	spareDescriptors = 256
 	internalListener = "internal"
@@ -37,6 +42,7 @@ type predecessor struct {
 	config *config.Config
 	log    *slog.Logger
 	frozen time.Time
+	gc     int // what the garbage collector is set to
 }
 
 var _ handoff.Old = (*predecessor)(nil)
@@ -92,27 +98,30 @@ func (o *predecessor) Listeners() (all []handoff.Listener, err error) {
 // Freeze implements handoff.Old. What does not come to rest in time stays behind.
 func (o *predecessor) Freeze() error {
 	o.frozen = time.Now()
+	o.gc = debug.SetGCPercent(-1) // not while everybody waits
 	ctx, cancel := context.WithTimeout(context.Background(), restTime)
 	defer cancel()
 	o.internal.gate.hold(ctx)
 	handoff.Fault("old held")
-	err := errors.Join(o.server.Freeze(ctx), o.node.Rest(ctx), o.server.Rest(ctx))
-	if err != nil {
-		o.log.Warn("something is under way still: the clients it is for are told to come back", "error", err)
+	o.server.Freeze()
+	if err := o.node.Rest(ctx); err != nil {
+		o.log.Warn("something is under way still: the clients it is for are told to come back", "parked", o.server.Parked(), "error", err)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), holdTime)
+	defer cancel()
+	if err := o.server.Rest(ctx); err != nil {
+		return fmt.Errorf("too much is under way: %w", err)
 	}
 	handoff.Fault("old seal")
+	if err := o.node.Hold(ctx); err != nil {
+		return err
+	}
 	o.server.Seal()
-	return nil
+	return o.node.Hold(ctx) // what was posted before the loops came to rest
 }
 
 // Store implements handoff.Old.
-func (o *predecessor) Store() []byte {
-	b, err := json.Marshal(o.node.Broker().Will())
-	if err != nil {
-		panic(err) // strings and a number
-	}
-	return b
-}
+func (o *predecessor) Store() []byte { return o.node.Broker().Will().Append(nil) }
 
 // Suspend implements handoff.Old.
 func (o *predecessor) Suspend() error {
@@ -122,7 +131,7 @@ func (o *predecessor) Suspend() error {
 }
 
 // Will implements handoff.Old.
-func (o *predecessor) Will() ([]byte, error) { return o.node.Will() }
+func (o *predecessor) Will(emit func([]byte) error) error { return o.node.Will(emit) }
 
 // Carry implements handoff.Old.
 func (o *predecessor) Carry(emit func([]byte, []int) error) (handoff.End, error) {
@@ -132,6 +141,7 @@ func (o *predecessor) Carry(emit func([]byte, []int) error) (handoff.End, error)
 
 // Resume implements handoff.Old.
 func (o *predecessor) Resume(why error) {
+	debug.SetGCPercent(o.gc)
 	if err := o.node.Broker().Resume(); err != nil {
 		o.log.Error("the data folder cannot be opened again", "error", err)
 	}
@@ -144,6 +154,7 @@ func (o *predecessor) Resume(why error) {
 // Release implements handoff.Old.
 func (o *predecessor) Release() {
 	o.up.Store(false)
+	debug.SetGCPercent(o.gc)
 	o.server.Release()
 	handoff.Fault("old released")
 	_ = o.internal.listener.Close() // it goes on in the other process
@@ -184,11 +195,36 @@ func (n *successor) Prepare(o handoff.Offer) error {
 	if err := n.prepare(n.process, n.log); err != nil {
 		return err
 	}
+	makeRoom(o.Connections)
 	n.server.Await()
 	if missing := n.server.Expect(o.Paths); len(missing) > 0 {
 		return fmt.Errorf("the old process has routes that this configuration has not: %q", missing)
 	}
 	return nil
+}
+
+const (
+	roomPerConn = 2 << 10  // bytes of heap, with what becomes garbage on the way
+	roomAnyway  = 16 << 20 // for the store
+	roomPiece   = 256 << 10
+)
+
+// makeRoom has the kernel give the memory that so many connections will take, and stops the
+// garbage collector: both would make clients wait later.
+func makeRoom(conns int) {
+	var all [][]byte
+	for left := roomAnyway + conns*roomPerConn; left > 0; left -= roomPiece {
+		begin := time.Now()
+		b := make([]byte, roomPiece)
+		for i := 0; i < len(b); i += os.Getpagesize() {
+			b[i] = 1
+		}
+		all = append(all, b)
+		time.Sleep(time.Since(begin)) // the old process needs the processor, too
+	}
+	runtime.KeepAlive(all)
+	runtime.GC() // frees it, and the runtime keeps it for a while
+	debug.SetGCPercent(-1)
 }
 
 // Listener implements handoff.New.
@@ -207,11 +243,11 @@ func (n *successor) Listener(ln handoff.Listener) error {
 // Open implements handoff.New.
 func (n *successor) Open(store []byte) error {
 	step("open")
-	var heir broker.Heir
-	if err := json.Unmarshal(store, &heir); err != nil {
-		return fmt.Errorf("takeover: store: %w", err)
+	heir, err := broker.ParseHeir(store)
+	if err != nil {
+		return err
 	}
-	err := n.node.Open(&heir)
+	err = n.node.Open(&heir)
 	step("opened")
 	return err
 }
@@ -233,8 +269,23 @@ func (n *successor) Restore(records []byte, fds []int) error {
 // Begin implements handoff.New.
 func (n *successor) Begin(end handoff.End) error {
 	step("start")
+	gc := collectorSetting()
+	defer debug.SetGCPercent(gc)
 	n.starts = func() { n.server.Begin(end.Generations) }
 	return n.begin(n.process, n.log)
+}
+
+// collectorSetting is what the garbage collector was set to by the environment.
+func collectorSetting() int {
+	switch v := os.Getenv("GOGC"); v {
+	case "off":
+		return -1
+	default:
+		if n, err := strconv.Atoi(v); err == nil {
+			return n
+		}
+		return 100
+	}
 }
 
 // step is one of beginning, at which tests of takeovers end the process.
