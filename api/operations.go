@@ -30,6 +30,9 @@ type Operations interface {
 	RevokeToken(context.Context, *gateway.RevokeTokenRequest) (*gateway.RevokeTokenResult, error)
 	InvalidateUserTokens(context.Context, *gateway.InvalidateUserTokensRequest) (*gateway.InvalidateUserTokensResult, error)
 	Send(context.Context, *gateway.SendRequest) (*gateway.SendResult, error)
+	Drain(context.Context, *gateway.DrainRequest) (*gateway.DrainResult, error)
+	DrainStatus(context.Context, *gateway.DrainStatusRequest) (*gateway.DrainResult, error)
+	DrainAbort(context.Context, *gateway.DrainAbortRequest) (*gateway.DrainResult, error)
 }
 
 var _ Operations = (*gateway.Node)(nil)
@@ -66,6 +69,9 @@ var operations = []operation{
 	op("revoke_token", "Refuse a token, and disconnect who connected with it.", Operations.RevokeToken),
 	op("invalidate_user_tokens", "Refuse a user's tokens issued before a time, and disconnect who connected with them.", Operations.InvalidateUserTokens),
 	op("send", "Send a message to one client, or to all clients of a user.", Operations.Send),
+	op("drain", "Disconnect a share of the clients of this node, evenly over a time; with all of them it lets nobody in.", Operations.Drain),
+	op("drain_status", "Tell how far a drain of this node is.", Operations.DrainStatus),
+	op("drain_abort", "End a drain of this node: the clients that are left stay.", Operations.DrainAbort),
 }
 
 func op[Request, Result any](name, summary string, f func(Operations, context.Context, *Request) (*Result, error)) operation {

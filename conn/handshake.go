@@ -56,6 +56,10 @@ func (h *loop) handshake(c *Conn, b []byte) {
 
 // begin upgrades a connection whose turn has come; rest is what came behind its request.
 func (h *loop) begin(c *Conn, r *http.Request, route *Route, rest []byte) {
+	if h.server.refusing.Load() {
+		h.refuse(c, r, ReasonHandshake, errStorm("drained", "this server lets nobody in for now", drainedTime))
+		return
+	}
 	if err := h.upgrade(c, r, route); err != nil {
 		h.refuse(c, r, ReasonHandshake, err)
 		return

@@ -39,6 +39,7 @@ type Server struct {
 	parked     atomic.Int64 // turns that have left their worker and will ask for another
 
 	stopping atomic.Bool
+	refusing atomic.Bool // see Refuse
 	tls      security
 	storm    *storm
 	arriving arrivals

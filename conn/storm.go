@@ -247,3 +247,15 @@ func (h *loop) shaken(c *Conn) {
 }
 
 const labelShaking = "handshakes"
+
+// drainedTime is about how long clients stay away from a server that lets nobody in: a load
+// balancer has noticed by then.
+const drainedTime = 2 * time.Second
+
+// Refuse has the server answer upgrades with 503 and a Retry-After, or let clients in again.
+// Those that are connected stay. Any goroutine.
+func (s *Server) Refuse(on bool) { s.refusing.Store(on) }
+
+// Busy tells whether the client is in the middle of a message, or of an answer to one. Loop
+// goroutine only.
+func (c *Conn) Busy() bool { return c.part != nil || c.loop().working(c) }

@@ -79,7 +79,7 @@ func start(t *testing.T, change func(*settings)) *testGateway {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		n.Drain()
+		n.Dismiss()
 		_ = g.conns.Shutdown(ctx)
 		_ = g.emulation.Shutdown(ctx)
 		_ = n.Shutdown(ctx)

@@ -172,7 +172,7 @@ func TestEndDuringCall(t *testing.T) {
 	for n.Stats().Clients > 1 {
 		time.Sleep(time.Millisecond)
 	}
-	n.Drain()
+	n.Dismiss()
 	if err := errors.Join(n.server.Shutdown(t.Context()), n.Node.Shutdown(t.Context())); err != nil {
 		t.Error(err)
 	}

@@ -57,7 +57,7 @@ func start(t *testing.T, change func(*Options)) *testNode {
 	stop := sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		n.Drain()
+		n.Dismiss()
 		_ = srv.Shutdown(ctx)
 		_ = n.Shutdown(ctx)
 	})

@@ -58,6 +58,7 @@ type Node struct {
 	end     sync.Once
 	closing atomic.Bool
 
+	drain     drain
 	sessions  sessions
 	refreshes refreshes
 	heritage  inheritance // until Start
@@ -216,6 +217,8 @@ func (n *Node) Start(s *conn.Server) error {
 	return n.startRaw()
 }
 
+var errDraining = errors.New("gateway: drained, or about to be: it lets nobody in until the drain is aborted")
+
 var errClosing = errors.New("gateway: shutting down")
 
 // MaxMessage returns that of the options.
@@ -229,12 +232,15 @@ func (n *Node) Ready() error {
 	if n.closing.Load() {
 		return errClosing
 	}
+	if n.draining() {
+		return errDraining
+	}
 	return n.broker.Ready()
 }
 
-// Drain tells all clients to come back elsewhere (3001). conn.Server.Shutdown then
-// waits for them.
-func (n *Node) Drain() {
+// Dismiss tells all clients to come back elsewhere (3001), all at once. conn.Server.Shutdown
+// then waits for them.
+func (n *Node) Dismiss() {
 	n.closing.Store(true)
 	n.each(func(s *session) { n.disconnect(s, client.DisconnectShutdown) })
 }
@@ -248,7 +254,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	var err error
 	n.end.Do(func() {
 		if n.owned != nil {
-			n.Drain()
+			n.Dismiss()
 			err = n.owned.Shutdown(ctx)
 		}
 		n.endRaw(ctx)

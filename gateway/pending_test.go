@@ -173,7 +173,7 @@ func TestPendingEnds(t *testing.T) {
 	}
 	a.write(`{"id":21,"subscribe":{"channel":"y"}}` + "\n" + `{"id":22,"unsubscribe":{"channel":"y"}}`)
 	b.await(2)
-	n.Drain()
+	n.Dismiss()
 	if err := srv.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -22,6 +22,20 @@ type healthCmd struct {
 	Ready bool `env:"-" help:"Ask whether clients should come here, not only whether it runs."`
 }
 
+// internalClient asks the internal address of the gateway of a configuration, on this machine.
+func internalClient(c *config.Config) (scheme string, client *http.Client) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { // :8001 and 0.0.0.0:8001 are this machine
+		return new(net.Dialer).DialContext(ctx, "tcp", c.InternalAddress)
+	}
+	scheme = "http"
+	if c.InternalTLSCert != "" {
+		scheme = "https"
+	}
+	// The address is this machine's, and the certificate is for the name that others use.
+	trust := &tls.Config{InsecureSkipVerify: true}
+	return scheme, &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: trust}, Timeout: probeTime}
+}
+
 // Run asks the gateway of this configuration, for containers that hold nothing but the
 // binary.
 func (h *healthCmd) Run() error {
@@ -32,16 +46,7 @@ func (h *healthCmd) Run() error {
 	if h.Ready {
 		path = "/ready"
 	}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { // :8001 and 0.0.0.0:8001 are this machine
-		return new(net.Dialer).DialContext(ctx, "tcp", h.InternalAddress)
-	}
-	scheme := "http"
-	if h.InternalTLSCert != "" {
-		scheme = "https"
-	}
-	// Nothing is told to whoever answers, and the certificate is for the name that others use.
-	trust := &tls.Config{InsecureSkipVerify: true}
-	client := &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: trust}, Timeout: probeTime}
+	scheme, client := internalClient(&h.Config)
 	res, err := client.Get(scheme + "://roost" + path)
 	if err != nil {
 		return fmt.Errorf("health: no answer from --internal-address %s: %w", h.InternalAddress, err)

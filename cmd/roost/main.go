@@ -20,6 +20,7 @@ const usageExit = 2
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
 	Upgrade upgradeCmd `cmd:"" help:"Start a new gateway that takes over from the running one of this configuration, without a disconnect."`
+	Drain   drainCmd   `cmd:"" help:"Disconnect the clients of a running gateway, or a share of them, evenly over a time."`
 	Check   checkCmd   `cmd:"" help:"Tell whether serve would start with this configuration, and what is wrong with it."`
 	Health  healthCmd  `cmd:"" help:"Ask a running gateway of this configuration whether it is well; exit code 1 says no."`
 	Token   tokenCmd   `cmd:"" help:"Make a token for trying, signed with --hmac-secret-key."`
@@ -51,6 +52,7 @@ func main() {
 // shown are the settings that the help of a command names where it needs few of them.
 var shown = map[string][]string{
 	"token":  {"help", "config", "hmac-secret-key", "audience", "issuer"},
+	"drain":  {"help", "config", "internal-address", "internal-tls-cert", "api-key"},
 	"health": {"help", "config", "internal-address", "internal-tls-cert"},
 }
 

@@ -74,12 +74,15 @@ func (s *serveCmd) Run() error {
 	case <-ctx.Done():
 	case <-succession.given():
 	}
-	stop() // a second signal kills
+	stop() // a second signal kills, but for a drain
 	if succession.end() {
 		p.leave(log)
 		return nil
 	}
 	notify(log, daemon.SdNotifyStopping)
+	if s.DrainTime > 0 {
+		p.drain(s.DrainTime, log)
+	}
 	log.Info("stopping", "connections", p.server.Stats().Open)
 	end, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
@@ -246,6 +249,30 @@ func (p *process) readyLine(page bool) string {
 	return line
 }
 
+// drain has the clients go evenly over a time, until a signal.
+func (p *process) drain(over time.Duration, log *slog.Logger) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	seconds := uint32((over + time.Second - 1) / time.Second)
+	if _, err := p.node.Drain(ctx, &gateway.DrainRequest{Percent: 100, Seconds: seconds}); err != nil && !p.node.Draining() {
+		log.Error("no drain", "error", err)
+		return
+	}
+	log.Info("draining", "over", over, "connections", p.server.Stats().Open)
+	for p.server.Stats().Open > 0 {
+		r, err := p.node.DrainStatus(ctx, nil)
+		if err != nil || r.State != gateway.DrainDraining {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			log.Warn("the drain is cut short by a signal", "connections", p.server.Stats().Open)
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // leaveTime is how long backends have to send one more request by connections that they keep:
 // the answer tells them to connect anew. Closing such a connection may cut a request off.
 const leaveTime = 3 * time.Second
@@ -268,7 +295,7 @@ func (p *process) leave(log *slog.Logger) {
 func (p *process) stop(ctx context.Context) (err error) {
 	p.up.Store(false)
 	if p.server != nil {
-		p.node.Drain()
+		p.node.Dismiss()
 		err = errors.Join(p.server.Shutdown(ctx), p.emulation.Shutdown(ctx))
 	}
 	if p.internal != nil {

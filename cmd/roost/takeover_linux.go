@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ const (
 	holdTime = 5 * time.Second
 	// spareDescriptors are those a process needs besides connections, at least.
 	spareDescriptors = 256
-	internalListener = "internal"
+	internalListener = "internal " // and the address, as it is configured
 	clientsListener  = "clients "
 )
 
@@ -65,6 +66,8 @@ func (o *predecessor) Offer(h handoff.Hello) (handoff.Offer, error) {
 	switch {
 	case !o.up.Load():
 		return handoff.Offer{}, errors.New("this process is starting or stopping")
+	case o.node.Draining():
+		return handoff.Offer{}, errors.New("this process is being drained: roost drain --abort ends that")
 	case h.Place != place(o.config):
 		return handoff.Offer{}, fmt.Errorf("it keeps its data elsewhere: %s, and this process: %s", h.Place, place(o.config))
 	case o.config.Broker().Memory && o.node.KeepsRecords():
@@ -92,7 +95,7 @@ func (o *predecessor) Listeners() (all []handoff.Listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(all, handoff.Listener{Name: internalListener, FDs: []int{fd}}), nil
+	return append(all, handoff.Listener{Name: internalListener + o.config.InternalAddress, FDs: []int{fd}}), nil
 }
 
 // Freeze implements handoff.Old. What does not come to rest in time stays behind.
@@ -229,15 +232,19 @@ func makeRoom(conns int) {
 
 // Listener implements handoff.New.
 func (n *successor) Listener(ln handoff.Listener) error {
-	if ln.Name == internalListener && len(ln.FDs) == 1 {
+	plain, secure := n.Addresses()
+	switch address, clients := strings.CutPrefix(ln.Name, clientsListener); {
+	case clients && (address == plain || address == secure):
+		n.server.Poller().Inherit(poller.Listening{Address: address, FDs: ln.FDs})
+		return nil
+	case ln.Name == internalListener+n.InternalAddress && len(ln.FDs) == 1:
 		f := os.NewFile(uintptr(ln.FDs[0]), ln.Name)
 		defer f.Close()
 		l, err := net.FileListener(f)
 		n.inherited = l
 		return err
 	}
-	n.server.Poller().Inherit(poller.Listening{Address: ln.Name[min(len(clientsListener), len(ln.Name)):], FDs: ln.FDs})
-	return nil
+	return fmt.Errorf("the old process listens for %s, and this configuration names another address: addresses change by a restart", ln.Name)
 }
 
 // Open implements handoff.New.

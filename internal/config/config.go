@@ -124,6 +124,7 @@ type Limits struct {
 	UpgradeRate      int           `help:"Upgrades that may begin per second, a tenth of that at once; the others wait their turn. 0 is no limit." default:"0"`
 	AddressRate      int           `help:"The same for one client address, of IPv6 its /64, with one second's worth at once. Not behind a proxy, where all clients have one. 0 is no limit." default:"0"`
 	UpgradeBacklog   time.Duration `help:"How long an upgrade may wait for its turn; those that would wait longer are answered 503 with a Retry-After." default:"2s"`
+	DrainTime        time.Duration `help:"Time over which clients are told to come back elsewhere, evenly, at SIGTERM; a second signal cuts it short. 0 tells all at once." default:"0s"`
 	MaxHandshakes    int           `help:"Connections that may be on their way to an upgrade at the same time; more are answered 503. 0 is no limit." default:"0"`
 	MessageRate      int           `help:"Frames a client may send per second; 0 is no limit." default:"0"`
 	HardLimit        int           `help:"Bytes that may wait for a client before it is cut; 0 is 1048576, and 4194304 for the routes of --dev." default:"0"`

@@ -94,6 +94,7 @@ var kinds = []struct {
 	{"pong after ping", "dev: true\npong-timeout: 30s\n", 2, "--pong-timeout (30s) must be below --ping-interval (25s)"},
 	{"ping before pong", "dev: true\nping-interval: 5s\n", 2, "--pong-timeout (8s) must be below --ping-interval (5s)"},
 	{"rare pings with a rate", "dev: true\nmessage-rate: 10\nping-interval: 2m\n", 3, "--ping-interval is 2m0s, must be at most 1m0s with --message-rate"},
+	{"time of a drain", "dev: true\ndrain-time: -1s\n", 2, "--drain-time is -1s, must be at least 0s"},
 	{"rate of upgrades", "dev: true\nupgrade-rate: -1\n", 2, "--upgrade-rate is -1, must be 0 (no limit) to 1000000"},
 	{"rate of an address", "dev: true\naddress-rate: -1\n", 2, "--address-rate is -1, must be 0 (no limit) to 1000000"},
 	{"handshakes", "dev: true\nmax-handshakes: -1\n", 2, "--max-handshakes is -1, must be 0 (no limit) to 1000000"},

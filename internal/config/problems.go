@@ -116,7 +116,7 @@ func (c *Config) numbers() (all []error) {
 		value, least time.Duration
 	}{
 		{"ping-interval", c.PingInterval, minBeat}, {"pong-timeout", c.PongTimeout, minBeat}, {"handshake-timeout", c.HandshakeTimeout, minBeat},
-		{"stale-timeout", c.StaleTimeout, minBeat}, {"expiry-grace", c.ExpiryGrace, minBeat}, {"upgrade-backlog", c.UpgradeBacklog, minBeat}, {"jwks-ttl", c.JWKSTTL, time.Second}, {"leeway", c.Leeway, 0},
+		{"stale-timeout", c.StaleTimeout, minBeat}, {"expiry-grace", c.ExpiryGrace, minBeat}, {"upgrade-backlog", c.UpgradeBacklog, minBeat}, {"drain-time", c.DrainTime, 0}, {"jwks-ttl", c.JWKSTTL, time.Second}, {"leeway", c.Leeway, 0},
 	} {
 		if d.value < d.least {
 			all = append(all, c.wrong(fmt.Errorf("--%s is %v, must be at least %v", d.flag, d.value, d.least), d.flag))

@@ -90,6 +90,7 @@ var samples = map[string]struct{ value, with string }{
 	"max-channel-length": {"7", ""},
 	"max-message":        {"7", ""},
 	"upgrade-rate":       {"7", ""},
+	"drain-time":         {"30s", ""},
 	"address-rate":       {"7", ""},
 	"upgrade-backlog":    {"3s", ""},
 	"max-handshakes":     {"7", ""},
