@@ -59,6 +59,7 @@ type Node struct {
 	closing atomic.Bool
 
 	drain     drain
+	peers     peers
 	sessions  sessions
 	refreshes refreshes
 	heritage  inheritance // until Start
@@ -100,6 +101,8 @@ func (o *Options) validate() error {
 	o.QueueLimit = cmp.Or(o.QueueLimit, 1<<20)
 	o.RecoveryLimit = cmp.Or(o.RecoveryLimit, 300)
 	o.MaxCalls = cmp.Or(o.MaxCalls, DefaultMaxCalls)
+	o.Rebalance.Rate = cmp.Or(o.Rebalance.Rate, defaultRebalanceRate)
+	o.Rebalance.Threshold = cmp.Or(o.Rebalance.Threshold, defaultRebalanceThreshold)
 	o.refreshLimits.again = cmp.Or(o.refreshLimits.again, refreshAgain)
 	o.refreshLimits.waiting = cmp.Or(o.refreshLimits.waiting, refreshWaiting)
 	for _, l := range []struct {
@@ -108,7 +111,7 @@ func (o *Options) validate() error {
 	}{
 		{"max-channels", int64(o.MaxChannels)}, {"max-channel-length", int64(o.MaxChannelLength)}, {"max-message", o.MaxMessage},
 		{"queue-limit", int64(o.QueueLimit)}, {"recovery-limit", int64(o.RecoveryLimit)}, {"user-connections", int64(o.UserConnections)},
-		{"max-calls", int64(o.MaxCalls)},
+		{"max-calls", int64(o.MaxCalls)}, {"rebalance-rate", int64(o.Rebalance.Rate)}, {"rebalance-threshold", int64(o.Rebalance.Threshold)},
 	} {
 		if l.v < 0 {
 			return fmt.Errorf("gateway: %s is %d, must be 0 (its default) or more", l.name, l.v)
@@ -213,6 +216,9 @@ func (n *Node) Start(s *conn.Server) error {
 	n.notices.each(func(q *notice) { q.Start() })
 	if l := n.notices.clients; l != nil {
 		l.Start()
+	}
+	if n.opts.Rebalance.On {
+		go n.rebalance()
 	}
 	return n.startRaw()
 }

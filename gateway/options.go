@@ -67,6 +67,9 @@ type Options struct {
 	// Events bounds what waits for Handlers.Disconnect and Handlers.Unsubscribe.
 	Events EventOptions
 
+	// Rebalance moves clients from full nodes of a cluster to empty ones.
+	Rebalance RebalanceOptions
+
 	refreshLimits
 	Logger *slog.Logger
 }

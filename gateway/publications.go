@@ -100,8 +100,11 @@ func (e *events) JoinLeave(name string, join bool, info []byte) {
 
 // Notice implements broker.Handler.
 func (e *events) Notice(kind string, data []byte) {
-	if kind == noticeRevocations {
+	switch kind {
+	case noticeRevocations:
 		(*Node)(e).mergeRevocations(data)
+	case noticeLoad:
+		(*Node)(e).heardLoad(data)
 	}
 }
 

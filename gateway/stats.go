@@ -34,6 +34,8 @@ type Stats struct {
 	Broker        broker.Stats
 	Raw           RawStats
 
+	Rebalanced uint64 // clients shed towards other nodes
+
 	Refreshes map[string]RefreshStats // by event: refresh, sub_refresh
 
 	Emulated map[string]int64 // of Clients, those of each transport but WebSocket
@@ -42,6 +44,7 @@ type Stats struct {
 type counts struct {
 	transports, clients, connects               atomic.Int64
 	publications, received, pushes, pings, gaps atomic.Uint64
+	rebalanced                                  atomic.Uint64
 	commands                                    tally.Of[string]
 	errors, disconnects, closes                 tally.Of[uint32]
 	tokens, unusable                            tally.Of[string]
@@ -53,7 +56,7 @@ func (n *Node) Stats() Stats {
 	queues := make(map[string]EventStats)
 	n.notices.each(func(q *notice) { queues[q.kind] = q.stats() })
 	return Stats{
-		Events:     queues,
+		Events: queues, Rebalanced: c.rebalanced.Load(),
 		Transports: c.transports.Load(), Clients: c.clients.Load(), Users: n.hub.Users.Load(),
 		Channels: n.hub.Channels.Load(), Subscriptions: n.hub.Subscriptions.Load(),
 		Connects: uint64(c.connects.Load()), Publications: c.publications.Load(), Received: c.received.Load(),

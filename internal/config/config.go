@@ -93,19 +93,22 @@ type Clients struct {
 
 // Storage says where publications are kept, and which other nodes there are.
 type Storage struct {
-	Data         string   `placeholder:"DIR" help:"Folder for the data of the embedded NATS; one process at a time."`
-	Handoff      string   `name:"handoff-socket" placeholder:"FILE" help:"Socket by which a new process takes over from this one, see roost upgrade; in a folder of the gateway's own. Default: roost.sock in --data; none without that."`
-	Memory       bool     `help:"Keep everything in memory only. It is gone when the process ends."`
-	NATS         []string `name:"nats" placeholder:"URL" help:"NATS servers with JetStream to use instead of the embedded one. All gateways of a cluster name the same."`
-	NATSListen   string   `name:"nats-listen" placeholder:"ADDRESS" help:"Address where the embedded NATS listens, host:port, so that backends on NATS need no NATS server; off by default. They may answer on their own subjects and nothing else."`
-	NATSUser     string   `name:"nats-user" placeholder:"NAME" help:"User that these backends connect as; needed unless nats-listen is on loopback."`
-	NATSPassword string   `name:"nats-password" placeholder:"PASSWORD" help:"Password of that user, 8 bytes or more."`
-	NATSPrefix   string   `name:"nats-prefix" help:"Prefix of subjects and streams in NATS; gateways with the same one are a cluster." default:"roost"`
-	NATSReplicas int      `name:"nats-replicas" help:"Copies that a NATS cluster keeps of each publication, 1 to 5." default:"1"`
-	SyncAlways   bool     `help:"Have the embedded NATS write to the disk before it confirms: not even a power cut loses a publication, at a tenth of the rate."`
-	TailBytes    int64    `help:"Recent publications kept in memory for those who come back, in bytes." default:"67108864"`
-	Name         string   `help:"Name of this node in info; the host's by default."`
-	NodeID       string   `name:"node-id" placeholder:"ID" help:"Id of this node, unique in the cluster; a random one by default."`
+	Data               string   `placeholder:"DIR" help:"Folder for the data of the embedded NATS; one process at a time."`
+	Rebalance          bool     `help:"Shed clients towards nodes of the cluster that have far fewer, such as new ones."`
+	RebalanceRate      int      `help:"Clients per second that this node sheds at most for that." default:"100"`
+	RebalanceThreshold int      `help:"Percent by which a node must differ from the mean before clients are moved; then they are until all are within a quarter of it." default:"20"`
+	Handoff            string   `name:"handoff-socket" placeholder:"FILE" help:"Socket by which a new process takes over from this one, see roost upgrade; in a folder of the gateway's own. Default: roost.sock in --data; none without that."`
+	Memory             bool     `help:"Keep everything in memory only. It is gone when the process ends."`
+	NATS               []string `name:"nats" placeholder:"URL" help:"NATS servers with JetStream to use instead of the embedded one. All gateways of a cluster name the same."`
+	NATSListen         string   `name:"nats-listen" placeholder:"ADDRESS" help:"Address where the embedded NATS listens, host:port, so that backends on NATS need no NATS server; off by default. They may answer on their own subjects and nothing else."`
+	NATSUser           string   `name:"nats-user" placeholder:"NAME" help:"User that these backends connect as; needed unless nats-listen is on loopback."`
+	NATSPassword       string   `name:"nats-password" placeholder:"PASSWORD" help:"Password of that user, 8 bytes or more."`
+	NATSPrefix         string   `name:"nats-prefix" help:"Prefix of subjects and streams in NATS; gateways with the same one are a cluster." default:"roost"`
+	NATSReplicas       int      `name:"nats-replicas" help:"Copies that a NATS cluster keeps of each publication, 1 to 5." default:"1"`
+	SyncAlways         bool     `help:"Have the embedded NATS write to the disk before it confirms: not even a power cut loses a publication, at a tenth of the rate."`
+	TailBytes          int64    `help:"Recent publications kept in memory for those who come back, in bytes." default:"67108864"`
+	Name               string   `help:"Name of this node in info; the host's by default."`
+	NodeID             string   `name:"node-id" placeholder:"ID" help:"Id of this node, unique in the cluster; a random one by default."`
 }
 
 // Limits bound what one client may take.
@@ -236,6 +239,7 @@ func (c *Config) Gateway() gateway.Options {
 	}
 	return gateway.Options{
 		Name: c.Name, Channels: channels, Broker: c.Broker(),
+		Rebalance:      gateway.RebalanceOptions{On: c.Rebalance, Rate: c.RebalanceRate, Threshold: c.RebalanceThreshold},
 		AllowAnonymous: c.AllowAnonymous || c.Dev, Insecure: c.Insecure,
 		UpgradeAuth: c.UpgradeAuth, TokenCookie: c.TokenCookie, TokenHeader: c.TokenHeader, TokenQuery: c.TokenQuery,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, StaleTimeout: c.StaleTimeout, ExpiryGrace: c.ExpiryGrace,

@@ -63,6 +63,9 @@ func (c *Config) listen() (all []error) {
 		}
 		seen[at.String()] = a.flag
 	}
+	if c.Rebalance && len(c.NATS) == 0 {
+		all = append(all, c.wrong(errors.New("--rebalance needs --nats: a gateway alone has no other to shed clients to"), "rebalance"))
+	}
 	if n := len(c.Handoff); n > maxSocketPath {
 		all = append(all, c.wrong(fmt.Errorf("--handoff-socket has %d bytes, at most %d are possible: it is a Unix socket", n, maxSocketPath), "handoff-socket"))
 	}
@@ -97,6 +100,8 @@ func (c *Config) numbers() (all []error) {
 		{"workers", int64(c.Workers), 0, any, "0 (256 per core) or more"},
 		{"upgrade-rate", int64(c.UpgradeRate), 0, maxUpgradeRate, "0 (no limit) to 1000000"},
 		{"address-rate", int64(c.AddressRate), 0, maxUpgradeRate, "0 (no limit) to 1000000"},
+		{"rebalance-rate", int64(c.RebalanceRate), 1, 1_000_000, "1 to 1000000"},
+		{"rebalance-threshold", int64(c.RebalanceThreshold), 5, 90, "5 to 90"},
 		{"max-handshakes", int64(c.MaxHandshakes), 0, maxUpgradeRate, "0 (no limit) to 1000000"},
 		{"message-rate", int64(c.MessageRate), 0, maxMessageRate, "0 (no limit) to 16000"},
 		{"send-buffer", int64(c.SendBuffer), 0, any, "0 (the kernel's choice) or more bytes"},
