@@ -136,6 +136,7 @@ type Broker struct {
 	gen    atomic.Uint64 // goes up whenever live messages may have been missed
 	closed atomic.Bool
 	gate   gate
+	hold   liveHold
 	nodes  nodes
 	counts counts
 }
@@ -230,6 +231,10 @@ func New(o Options) (b *Broker, err error) {
 		if err := b.inherit(o.Heir.State); err != nil {
 			return b, err
 		}
+	}
+	if o.Heir != nil && b.server == nil {
+		b.hold.holding = true
+		return b, nil // see Enter
 	}
 	return b, b.join()
 }

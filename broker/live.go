@@ -88,8 +88,8 @@ func (b *Broker) deliver(ch string, pub *Publication) {
 	b.handler.Publication(ch, pub)
 }
 
-// message takes one live message of a partition. On the subscription's goroutine.
-func (b *Broker) message(sh *shard, m *nats.Msg) {
+// process delivers one live message of a partition, unless it is known.
+func (b *Broker) process(sh *shard, m *nats.Msg, known map[liveID]bool) {
 	ch, ok := fromToken(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
 	r, err := decodeRecord(m.Data)
 	if !ok || err != nil {
@@ -101,6 +101,12 @@ func (b *Broker) message(sh *shard, m *nats.Msg) {
 	sh.mu.Unlock()
 	if !followed {
 		return
+	}
+	if r.kind >= kindLive {
+		if known[liveID{r.boot, r.id}] {
+			return
+		}
+		b.hold.note(r)
 	}
 	switch r.kind {
 	case kindLive:

@@ -54,7 +54,9 @@ func (b *Broker) allNodes() string { return b.opts.Prefix + ".nodes" }
 
 // join makes this node known to the others and them to it.
 func (b *Broker) join() error {
+	b.nodes.mu.Lock()
 	b.nodes.seen, b.nodes.boot = make(map[string]time.Time), make(map[string]time.Time)
+	b.nodes.mu.Unlock()
 	b.nodes.queries = make(chan struct{}, maxQueries)
 	b.nodes.direct = make(chan struct{}, maxDirect)
 	if b.server != nil {

@@ -71,7 +71,7 @@ func (b *Broker) publishLive(ctx context.Context, ch string, pub Publication, ke
 		b.deliver(ch, &pub)
 		return false, nil
 	}
-	return false, b.send(ch, &record{Publication: pub, kind: kindLive})
+	return false, b.send(ch, &record{Publication: pub, kind: kindLive, id: b.calls.Add(1), boot: b.boot})
 }
 
 // PublishJoinLeave tells the followers of ch on all nodes that a client came or went.
@@ -90,7 +90,7 @@ func (b *Broker) PublishJoinLeave(ch string, join bool, info []byte) error {
 		b.handler.JoinLeave(ch, join, info)
 		return nil
 	}
-	r := &record{kind: kindLeave, Publication: Publication{Data: info}}
+	r := &record{kind: kindLeave, Publication: Publication{Data: info}, id: b.calls.Add(1), boot: b.boot}
 	if join {
 		r.kind = kindJoin
 	}

@@ -48,8 +48,54 @@ func (n *Node) Hold(ctx context.Context) error {
 	return nil
 }
 
-// Stay says that the node goes on after Rest and Hold.
+// Early tells the node that will take this one's place which broker it succeeds and which channels
+// to follow, part by part. Nothing is told unless there is a cluster. What is delivered from now on
+// is noted for Cut.
+func (n *Node) Early(emit func([]byte) error) error {
+	if len(n.opts.Broker.URLs) == 0 {
+		return nil
+	}
+	n.broker.Watch()
+	err := emit(n.broker.Will().Append(nil))
+	var b []byte
+	n.hub.Each(func(c *hub.Channel, _ int) {
+		if b = pack.AppendString(b, c.Name()); len(b) >= willBytes && err == nil {
+			err = emit(b)
+			b = b[:0]
+		}
+	})
+	if err == nil && len(b) > 0 {
+		err = emit(b)
+	}
+	return err
+}
+
+// HearEarly takes a part of what Early tells. When it returns this node hears what is published to
+// these channels, and holds it until Enter.
+func (n *Node) HearEarly(part []byte) error {
+	if n.broker == nil {
+		heir, err := broker.ParseHeir(part)
+		if err != nil {
+			return err
+		}
+		return n.Open(&heir)
+	}
+	r := pack.NewReader(part)
+	for r.Len() > 0 {
+		n.heritage.early = append(n.heritage.early, n.hub.Acquire(r.String()))
+	}
+	return r.Err()
+}
+
+// Cut delivers nothing more to subscribers, until Stay. It returns what Enter needs.
+func (n *Node) Cut() (seen []byte) { return n.broker.Cut() }
+
+// Enter has a node that was opened early, or with an heir, take its place among the others.
+func (n *Node) Enter(seen []byte) error { return n.broker.Enter(seen) }
+
+// Stay says that the node goes on after Rest, Hold and Cut.
 func (n *Node) Stay() {
+	n.broker.Uncut()
 	n.broker.Unhold()
 	n.parting.Store(false)
 }
@@ -187,6 +233,7 @@ type inheritance struct {
 	channels map[int64]*hub.Channel // by number, of the old node; nil before the first part of a will
 	last     int64                  // number of a channel
 	events   []inheritedEvent
+	early    []*hub.Channel // those of HearEarly
 }
 
 type inheritedEvent struct {
@@ -245,6 +292,9 @@ func (n *Node) inherit(r *pack.Reader) error {
 
 // settleHeritage gives up what only arriving clients need.
 func (n *Node) settleHeritage() {
+	for _, ch := range n.heritage.early {
+		n.hub.Release(ch)
+	}
 	for _, ch := range n.heritage.channels {
 		if len(n.opts.Broker.URLs) > 0 {
 			n.catchUp(ch) // other nodes went on meanwhile

@@ -11,6 +11,8 @@
 //	                                 hello    who I am, and what I understand
 //	offer    what there is (or refuse)
 //	                                 prepared everything but what you have
+//	early …  (in a cluster) what to follow
+//	                                 follow   I hear what you hear
 //	listener …
 //	store    the data folder is free
 //	will     what is known

@@ -128,10 +128,16 @@ func (s *Socket) give(l *link) error {
 	if _, err := l.expect(kindPrepared); err != nil {
 		return err
 	}
+	early, err := s.early(l)
+	if err != nil {
+		l.dismiss(pid, err)
+		s.old.Resume(err)
+		return err
+	}
 	Fault("old dismiss")
 	s.old.Dismiss()
 	l.deadline(MoveTime)
-	err = s.move(l)
+	err = s.move(l, early)
 	if err == nil {
 		err = awaitTook(l, pid)
 	}
@@ -217,8 +223,25 @@ func (s *Socket) hello(l *link) (h Hello, err error) {
 	return h, l.sendJSON(kindOffer, offer)
 }
 
+// early has the new process do what it can while this one still serves. told says that there was
+// something.
+func (s *Socket) early(l *link) (told bool, err error) {
+	Fault("old early")
+	err = s.old.Early(func(part []byte) error {
+		told = true
+		return l.send(kindEarly, part)
+	})
+	if err != nil || !told {
+		return told, err
+	}
+	if err = l.send(kindFollow, nil); err == nil {
+		_, err = l.expect(kindFollow)
+	}
+	return told, err
+}
+
 // move is what must be all or nothing.
-func (s *Socket) move(l *link) (err error) {
+func (s *Socket) move(l *link, early bool) (err error) {
 	Fault("old freeze")
 	if err := s.old.Freeze(); err != nil {
 		return err
@@ -236,6 +259,10 @@ func (s *Socket) move(l *link) (err error) {
 	}
 	suspended := make(chan error, 1)
 	go func() {
+		if early {
+			suspended <- nil
+			return
+		}
 		Fault("old suspend")
 		store := s.old.Store()
 		err := s.old.Suspend()

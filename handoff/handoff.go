@@ -45,6 +45,7 @@ type Listener struct {
 type End struct {
 	Connections int      `json:"connections"`
 	Generations []uint32 `json:"generations"` // of the loops
+	Seen        []byte   `json:"seen"`        // what has been delivered, as the store needs it
 }
 
 // Old is a process that can be taken over from. Its methods are called one after the other by
@@ -52,6 +53,9 @@ type End struct {
 type Old interface {
 	// Offer says what there is; its error refuses the new process, which is told.
 	Offer(Hello) (Offer, error)
+	// Early tells, part by part, what the new process has to do while this one still serves; if it
+	// tells nothing there is nothing. Store and Suspend are not called then.
+	Early(emit func(part []byte) error) error
 	// Dismiss tells the clients that cannot be handed over to come back. Everything is served
 	// meanwhile.
 	Dismiss()
@@ -81,6 +85,10 @@ type Old interface {
 type New interface {
 	// Prepare makes everything that needs nothing of the old process.
 	Prepare(Offer) error
+	// Early gets what Old.Early tells. Open is not called then. Settle returns when all of that has
+	// taken effect.
+	Early(part []byte) error
+	Settle()
 	Listener(Listener) error
 	// Open opens the store, on a goroutine of its own.
 	Open(store []byte) error

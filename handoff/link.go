@@ -22,6 +22,8 @@ const (
 	kindOffer
 	kindRefuse
 	kindPrepared
+	kindEarly
+	kindFollow
 	kindListener
 	kindStore
 	kindWill
@@ -35,7 +37,7 @@ const (
 	kindCount
 )
 
-var kinds = [kindCount]string{kindHello: "hello", kindOffer: "offer", kindRefuse: "refuse", kindPrepared: "prepared", kindListener: "listener",
+var kinds = [kindCount]string{kindHello: "hello", kindOffer: "offer", kindRefuse: "refuse", kindPrepared: "prepared", kindEarly: "early", kindFollow: "follow", kindListener: "listener",
 	kindStore: "store", kindWill: "will", kindConns: "conns", kindEnd: "end", kindReady: "ready", kindGo: "go", kindTook: "took", kindUp: "up", kindAbort: "abort"}
 
 func (k kind) String() string {

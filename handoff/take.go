@@ -111,6 +111,14 @@ func receiveAll(l *link, n New) (end End, err error) {
 		}
 		Fault("new " + m.kind.String())
 		switch m.kind {
+		case kindEarly:
+			if err = n.Early(m.body); !opening {
+				opening = true
+				opened <- nil
+			}
+		case kindFollow:
+			n.Settle()
+			err = l.send(kindFollow, nil)
 		case kindListener:
 			err = n.Listener(Listener{Name: string(m.body), FDs: m.fds})
 		case kindStore:

@@ -43,6 +43,7 @@ type predecessor struct {
 	config *config.Config
 	log    *slog.Logger
 	frozen time.Time
+	seen   []byte
 	gc     int // what the garbage collector is set to
 }
 
@@ -77,6 +78,9 @@ func (o *predecessor) Offer(h handoff.Hello) (handoff.Offer, error) {
 	}
 	return handoff.Offer{Program: version, PID: os.Getpid(), Loops: len(o.server.Poller().Loops()), Connections: live, Paths: o.server.Paths()}, nil
 }
+
+// Early implements handoff.Old.
+func (o *predecessor) Early(emit func([]byte) error) error { return o.node.Early(emit) }
 
 // Dismiss implements handoff.Old.
 func (o *predecessor) Dismiss() {
@@ -119,6 +123,7 @@ func (o *predecessor) Freeze() error {
 	if err := o.node.Hold(ctx); err != nil {
 		return err
 	}
+	o.seen = o.node.Cut()
 	o.server.Seal()
 	return o.node.Hold(ctx) // what was posted before the loops came to rest
 }
@@ -139,7 +144,7 @@ func (o *predecessor) Will(emit func([]byte) error) error { return o.node.Will(e
 // Carry implements handoff.Old.
 func (o *predecessor) Carry(emit func([]byte, []int) error) (handoff.End, error) {
 	c, err := o.server.Carry(emit)
-	return handoff.End{Connections: c.Conns, Generations: c.Generations}, err
+	return handoff.End{Connections: c.Conns, Generations: c.Generations, Seen: o.seen}, err
 }
 
 // Resume implements handoff.Old.
@@ -247,6 +252,15 @@ func (n *successor) Listener(ln handoff.Listener) error {
 	return fmt.Errorf("the old process listens for %s, and this configuration names another address: addresses change by a restart", ln.Name)
 }
 
+// Early implements handoff.New.
+func (n *successor) Early(part []byte) error {
+	step("early")
+	return n.node.HearEarly(part)
+}
+
+// Settle implements handoff.New.
+func (n *successor) Settle() { n.node.Broker().Settle() }
+
 // Open implements handoff.New.
 func (n *successor) Open(store []byte) error {
 	step("open")
@@ -278,7 +292,12 @@ func (n *successor) Begin(end handoff.End) error {
 	step("start")
 	gc := collectorSetting()
 	defer debug.SetGCPercent(gc)
-	n.starts = func() { n.server.Begin(end.Generations) }
+	n.starts = func() {
+		n.server.Begin(end.Generations)
+		if err := n.node.Enter(end.Seen); err != nil {
+			n.log.Error("this node is not heard of by the others", "error", err)
+		}
+	}
 	return n.begin(n.process, n.log)
 }
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ func startCluster(t testing.TB) (natsCluster, []*gateway) {
 	n := startNATS(t)
 	var gateways []*gateway
 	for range n {
-		gateways = append(gateways, start(t, configuration, "--nats", n.urls(), "--nats-replicas", "3"))
+		gateways = append(gateways, start(t, configuration, "--nats", n.urls(), "--nats-replicas", "3", "--handoff-socket", filepath.Join(t.TempDir(), "handoff.sock")))
 	}
 	eventually(t, func() error {
 		for i, g := range gateways {

@@ -39,8 +39,8 @@ func (g *gateway) succeed(t testing.TB) *gateway {
 	return next
 }
 
-// traffic publishes numbers to a channel, by a client and by the server API in turns, until
-// stopped; every publication must succeed.
+// traffic publishes numbers to a channel, by a client, if there is one, and by the server API in
+// turns, until stopped; every publication must succeed.
 type traffic struct {
 	channel string
 	sent    atomic.Int64
@@ -58,7 +58,7 @@ func startTraffic(t testing.TB, g *gateway, c *sdk, channel string) *traffic {
 			default:
 			}
 			var err error
-			if i%2 == 0 {
+			if c == nil || i%2 == 0 {
 				err = g.api("publish", object{"channel": channel, "data": i}, nil)
 			} else {
 				_, err = c.Publish(context.Background(), channel, []byte(fmt.Sprint(i)))
@@ -144,5 +144,41 @@ func TestTakeover(t *testing.T) {
 	late.subscribe(t, "of0", centrifuge.SubscriptionConfig{})
 	if n := sum(g.metrics(t), "roost_clients", ""); n != 9 {
 		t.Errorf("%v clients are counted, want 9", n)
+	}
+}
+
+// The same for a node of a cluster: its clients notice nothing, nor do those of another node.
+func TestTakeoverInCluster(t *testing.T) {
+	t.Parallel()
+	_, gateways := startCluster(t)
+	g, other := gateways[0], gateways[1]
+	var all []*traffic
+	var clients []*sdk
+	for i := range 6 {
+		c, _ := g.connected(t, i%2 == 0, fmt.Sprint("user", i))
+		for _, prefix := range []string{"", "live:"} {
+			channel := fmt.Sprintf("%sof%d", prefix, i)
+			c.subscribe(t, channel, centrifuge.SubscriptionConfig{})
+			from, by := g, c
+			if i >= 3 {
+				from, by = other, nil // between two nodes there is no order without history
+			}
+			clients = append(clients, c)
+			all = append(all, startTraffic(t, from, by, channel))
+		}
+	}
+	for range 3 {
+		time.Sleep(300 * time.Millisecond)
+		g = g.succeed(t)
+	}
+	for i, x := range all {
+		x.end(t, clients[i])
+	}
+	for _, c := range clients {
+		c.undisturbed(t)
+	}
+	var info struct{ Nodes []struct{ UID string } }
+	if other.must(t, "info", object{}, &info); len(info.Nodes) != 3 {
+		t.Errorf("the cluster has %d nodes: %+v", len(info.Nodes), info)
 	}
 }

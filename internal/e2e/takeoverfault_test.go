@@ -28,7 +28,7 @@ var faultyBinary = sync.OnceValues(func() (string, error) {
 // n-th time.
 var (
 	oldSteps = []string{ // the crash of a gateway: whoever starts it again serves those who come back
-		"hello", "offer", "prepared", "dismiss", "freeze", "held", "seal", "listeners", "listener", "listener#2", "suspend", "suspended",
+		"hello", "offer", "prepared", "early", "dismiss", "freeze", "held", "seal", "listeners", "listener", "listener#2", "suspend", "suspended",
 		"store", "will", "carry", "conns", "conns#2", "conns#3", "end",
 	}
 	oldLate  = []string{"ready", "go", "release", "released", "up"} // the new one has everything

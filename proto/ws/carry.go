@@ -25,11 +25,12 @@ func (d *Decoder) LoadState(r *pack.Reader) error {
 	if r.Err() != nil || len(hdr) > len(d.hdr) || len(ctl) > len(d.ctl) || left > 1<<62 || checked > uint64(len(buf)) || state >= inMessage<<1 {
 		return pack.ErrMalformed
 	}
-	if state&inPayload != 0 && len(hdr) < 2 || state&inPayload != 0 && !d.Client && len(hdr) < 6 {
+	d.hdrLen, d.ctlLen = uint8(copy(d.hdr[:], hdr)), uint8(copy(d.ctl[:], ctl))
+	whole := d.hdrLen >= 2 && d.hdrLen == d.headerSize()
+	if state&inPayload != 0 && !whole || state&inHeader != 0 && (whole || d.hdrLen > 2 && d.hdrLen > d.headerSize()) {
 		return pack.ErrMalformed
 	}
 	d.state, d.op, d.left, d.pos, d.deflated, d.checked = state, op, int64(left), int(pos&3), deflated, int(checked)
-	d.hdrLen, d.ctlLen = uint8(copy(d.hdr[:], hdr)), uint8(copy(d.ctl[:], ctl))
 	d.buf = append(d.buf[:0], buf...)
 	return nil
 }
