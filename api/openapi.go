@@ -173,6 +173,7 @@ var fields = map[string]string{
 	"seconds":                         "Over which they go, 0 to 86400.",
 	"state":                           "serving, shedding, draining or drained.",
 	"total":                           "Clients that the drain is about.",
+	"until":                           "When the last of them are to go, in Unix seconds; 0 where no drain goes on.",
 	"delta":                           "Let subscribers that ask for deltas get this publication as one.",
 	"disconnect":                      "What the close frame says; by default 3503, after which clients stay away.",
 	"epoch":                           "Identifies the stream that offsets count in.",

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -19,7 +20,7 @@ func TestPace(t *testing.T) {
 	p := pace{total: total, over: over}
 	var at []time.Duration
 	for now := time.Duration(0); len(at) < total; now += drainTick/2 + time.Duration(r.Int64N(int64(drainTick))) {
-		for range min(p.due(now), total-len(at)) {
+		for range p.due(now) {
 			at = append(at, now)
 		}
 	}
@@ -35,9 +36,153 @@ func TestPace(t *testing.T) {
 			t.Errorf("%d in the second from %v, the mean is %d", n, second, mean)
 		}
 	}
+	if p.due(time.Hour) != 0 {
+		t.Error("more than there are")
+	}
 	if last := at[total-1]; last > over+drainTick*2 {
 		t.Errorf("the last goes after %v", last)
 	}
+}
+
+// Clients that leave by themselves take their place in the schedule with them: the rest goes neither
+// faster nor later for it.
+func TestPaceOfSome(t *testing.T) {
+	const total, over = 15_000, 30 * time.Second
+	r := rand.New(rand.NewPCG(3, 4))
+	p := pace{total: total, over: over}
+	var closes [30]int
+	left := 0
+	for now := time.Duration(0); now < over; now += drainTick/2 + time.Duration(r.Int64N(int64(drainTick))) {
+		for range p.due(now) {
+			if r.IntN(10) == 0 { // it has left
+				left++
+				continue
+			}
+			closes[now/time.Second]++
+		}
+	}
+	mean := (total - left) / 30
+	for second, n := range closes {
+		if n < mean*7/10 || n > mean*13/10 {
+			t.Errorf("%d in second %d, the mean is %d", n, second, mean)
+		}
+	}
+}
+
+// A drain of all takes the place of a shed that nobody has asked for, and of no other.
+func TestDrainInsteadOfShed(t *testing.T) {
+	n := start(t, nil)
+	for range 4 {
+		n.dial("").ok(`{"connect":{}}`)
+	}
+	if err := n.Shed(2, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Shed(2, time.Hour); err == nil {
+		t.Error("two sheds at a time")
+	}
+	r, err := n.Drain(t.Context(), &DrainRequest{Percent: 50, Seconds: 3600})
+	if err != nil || r.State != DrainShedding || r.Until < time.Now().Unix() {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, err := n.Drain(t.Context(), &DrainRequest{Percent: 100}); err == nil {
+		t.Error("a drain instead of a share that was asked for")
+	}
+	if err := n.Shed(1, 0); err == nil {
+		t.Error("a shed instead of a share that was asked for")
+	}
+	if r, err = n.DrainAbort(t.Context(), nil); err != nil || r.State != DrainServing || r.Done != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err = n.Drain(t.Context(), &DrainRequest{Percent: 100, Seconds: 3600}); err != nil {
+		t.Error(err)
+	}
+	n.Leave(2 * time.Hour)
+	r, _ = n.DrainStatus(t.Context(), nil)
+	if r.State != DrainDraining || r.Until < time.Now().Add(90*time.Minute).Unix() {
+		t.Errorf("at the end of the process: %+v", r)
+	}
+	if got := n.Stats().Clients; got != 4 {
+		t.Errorf("%d clients are left", got)
+	}
+}
+
+// Who sends half a message is put off, others are not, and who never ends it goes as well.
+func TestDrainPutsOff(t *testing.T) {
+	n := start(t, nil)
+	slow, stuck, quiet := n.dial(""), n.dial(""), n.dial("")
+	for _, r := range []*raw{slow, stuck, quiet} {
+		r.ok(`{"connect":{}}`)
+	}
+	const ping = `{"id":9,"rpc":{"method":"none","data":1}}`
+	head := []byte{0x81, 0x80 | byte(len(ping)), 0, 0, 0, 0}
+	for _, r := range []*raw{slow, stuck} {
+		if _, err := r.conn.Write(append(head[:6:6], ping[:9]...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	half := func() (count int) {
+		n.each(func(s *session) {
+			if s.Conn.Busy() {
+				count++
+			}
+		})
+		return count
+	}
+	proctest.Eventually(t, func() error {
+		if got := half(); got != 2 {
+			return fmt.Errorf("%d are in the middle of a message", got)
+		}
+		return nil
+	})
+	list := n.drainees(-1)
+	put := n.dismiss(t.Context(), list, true)
+	if len(put) != 2 {
+		t.Fatalf("%d of %d were put off", len(put), len(list))
+	}
+	quiet.ends(3001)
+	if _, err := slow.conn.Write([]byte(ping[9:])); err != nil {
+		t.Fatal(err)
+	}
+	if m := slow.next(); m.Error == nil || m.ID != 9 { // answered in full
+		t.Errorf("%+v", m)
+	}
+	n.drainOver(t.Context(), put, 0, true)
+	slow.ends(3001)
+	stuck.ends(3001)
+}
+
+// Plain WebSocket clients know no codes of the client protocol.
+func TestDrainRaw(t *testing.T) {
+	n := start(t, func(o *Options) {
+		o.Raw = RawRoutes{"echo": {Backend: "b", Auth: "none", Path: "/own", Messages: "text"}}
+		o.Handlers.RawMessage = func(_ context.Context, m RawMessage) (RawData, error) { return m.RawData, nil }
+	})
+	for _, percent := range []uint32{99, 100} {
+		status, r := n.upgrade("/own")
+		if status != 101 {
+			t.Fatal(status)
+		}
+		proctest.Eventually(t, func() error {
+			if got := n.Stats().Clients; got != 1 {
+				return fmt.Errorf("%d clients", got)
+			}
+			_, err := n.Drain(t.Context(), &DrainRequest{Percent: percent})
+			return err
+		})
+		r.ends(1012)
+	}
+}
+
+// A client that connects late, having been upgraded before, does not stay on a drained node.
+func TestDrainStray(t *testing.T) {
+	n := start(t, nil)
+	late := n.dial("")
+	if _, err := n.Drain(t.Context(), &DrainRequest{Percent: 100}); err != nil {
+		t.Fatal(err)
+	}
+	late.ok(`{"connect":{}}`)
+	late.ends(3001)
 }
 
 func TestDrain(t *testing.T) {

@@ -238,7 +238,7 @@ func (n *Node) Ready() error {
 	if n.closing.Load() {
 		return errClosing
 	}
-	if n.draining() {
+	if _, refuses := n.drain.look(); refuses {
 		return errDraining
 	}
 	return n.broker.Ready()

@@ -35,6 +35,9 @@ type Stats struct {
 	Raw           RawStats
 
 	Rebalanced uint64 // clients shed towards other nodes
+	Drained    uint64 // clients disconnected by drains, those included
+	DrainLeft  int64  // clients that the drain which goes on is yet to disconnect
+	LetsIn     bool   // not while all clients are drained, and after that
 
 	Refreshes map[string]RefreshStats // by event: refresh, sub_refresh
 
@@ -55,7 +58,9 @@ func (n *Node) Stats() Stats {
 	c := &n.counts
 	queues := make(map[string]EventStats)
 	n.notices.each(func(q *notice) { queues[q.kind] = q.stats() })
+	left, refuses := n.drain.look()
 	return Stats{
+		Drained: n.drain.gone.Load(), DrainLeft: left, LetsIn: !refuses,
 		Events: queues, Rebalanced: c.rebalanced.Load(),
 		Transports: c.transports.Load(), Clients: c.clients.Load(), Users: n.hub.Users.Load(),
 		Channels: n.hub.Channels.Load(), Subscriptions: n.hub.Subscriptions.Load(),

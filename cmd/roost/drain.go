@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -129,13 +131,26 @@ func barProgress() func(*gateway.DrainResult) {
 	}
 }
 
+// known wants the gateway to have the certificate of this configuration, which is for the name that
+// others use: the key of the server API is for nobody else.
+func (d *drainCmd) known(state tls.ConnectionState) error {
+	text, err := os.ReadFile(d.InternalTLSCert)
+	if err != nil {
+		return err
+	}
+	if own, _ := pem.Decode(text); own == nil || !bytes.Equal(own.Bytes, state.PeerCertificates[0].Raw) {
+		return fmt.Errorf("it has another certificate than %s", d.InternalTLSCert)
+	}
+	return nil
+}
+
 // call asks the gateway for an operation.
 func (d *drainCmd) call(ctx context.Context, operation string, request any) (*gateway.DrainResult, error) {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, err
 	}
-	scheme, client := internalClient(&d.Config)
+	scheme, client := internalClient(&d.Config, &tls.Config{InsecureSkipVerify: true, VerifyConnection: d.known})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://roost/api/"+operation, bytes.NewReader(body))
 	if err != nil {
 		return nil, err

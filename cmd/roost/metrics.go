@@ -84,6 +84,9 @@ var (
 	descPushes        = desc("pushes_total", "Other pushes, each to one client.")
 	descPings         = desc("client_pings_total", "Pings of the client protocol sent.")
 	descRebalanced    = desc("rebalanced_total", "Clients that were disconnected since other nodes have fewer, see rebalance.")
+	descDrained       = desc("drain_disconnects_total", "Clients disconnected by drains and sheds, rebalance included.")
+	descDrainLeft     = desc("drain_clients_left", "Clients that the drain which goes on is yet to disconnect.")
+	descDrainRefuses  = desc("drain_refusing", "1 while all clients are drained and after that, when nobody is let in, else 0.")
 	descGaps          = desc("gaps_total", "Channels whose subscribers had to start over, since publications may have been missed.")
 	descCommands      = desc("commands_total", "Commands of clients by kind.", "kind")
 	descErrors        = desc("command_errors_total", "Commands answered with an error, by its code.", "code")
@@ -233,6 +236,13 @@ func (s samples) node(st gateway.Stats) {
 	s.count(descPings, st.Pings)
 	s.count(descGaps, st.Gaps)
 	s.count(descRebalanced, st.Rebalanced)
+	s.count(descDrained, st.Drained)
+	s.gauge(descDrainLeft, st.DrainLeft)
+	refuses := int64(1)
+	if st.LetsIn {
+		refuses = 0
+	}
+	s.gauge(descDrainRefuses, refuses)
 	s.byLabel(descCommands, st.Commands)
 	s.byCode(descErrors, st.Errors)
 	s.byCode(descDisconnects, st.Disconnects)

@@ -253,11 +253,7 @@ func (p *process) readyLine(page bool) string {
 func (p *process) drain(over time.Duration, log *slog.Logger) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	seconds := uint32((over + time.Second - 1) / time.Second)
-	if _, err := p.node.Drain(ctx, &gateway.DrainRequest{Percent: 100, Seconds: seconds}); err != nil && !p.node.Draining() {
-		log.Error("no drain", "error", err)
-		return
-	}
+	p.node.Leave(over)
 	log.Info("draining", "over", over, "connections", p.server.Stats().Open)
 	for p.server.Stats().Open > 0 {
 		r, err := p.node.DrainStatus(ctx, nil)

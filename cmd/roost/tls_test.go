@@ -177,6 +177,14 @@ func TestInternalTLS(t *testing.T) {
 			t.Errorf("health %v: %s, %v", flags, out, err)
 		}
 	}
+	apiKey := proctest.Fields(g.Out.String())["api_key"]
+	other, _ := testcert.Files(t, t.TempDir(), "roost.test", first.Add(time.Minute))
+	for file, want := range map[string]string{cert: "serving: 0 of 0", other: "it has another certificate than"} {
+		out, _ := exec.Command(roost, "drain", "--status", "--internal-address", g.internal, "--internal-tls-cert", file, "--api-key", apiKey).CombinedOutput()
+		if !strings.Contains(string(out), want) {
+			t.Errorf("drain --status: %s, want %s", out, want)
+		}
+	}
 	second := first.Add(time.Hour)
 	testcert.Files(t, dir, "roost.test", second)
 	eventually(t, func() error {

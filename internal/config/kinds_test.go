@@ -98,6 +98,7 @@ var kinds = []struct {
 	{"rate of rebalance", "dev: true\nrebalance-rate: 0\n", 2, "--rebalance-rate is 0, must be 1 to 1000000"},
 	{"threshold of rebalance", "dev: true\nrebalance-threshold: 95\n", 2, "--rebalance-threshold is 95, must be 5 to 90"},
 	{"time of a drain", "dev: true\ndrain-time: -1s\n", 2, "--drain-time is -1s, must be at least 0s"},
+	{"time of a drain, too long", "dev: true\ndrain-time: 25h\n", 2, "--drain-time is 25h0m0s, must be at most 24h0m0s"},
 	{"rate of upgrades", "dev: true\nupgrade-rate: -1\n", 2, "--upgrade-rate is -1, must be 0 (no limit) to 1000000"},
 	{"rate of an address", "dev: true\naddress-rate: -1\n", 2, "--address-rate is -1, must be 0 (no limit) to 1000000"},
 	{"handshakes", "dev: true\nmax-handshakes: -1\n", 2, "--max-handshakes is -1, must be 0 (no limit) to 1000000"},

@@ -127,6 +127,9 @@ func (c *Config) numbers() (all []error) {
 			all = append(all, c.wrong(fmt.Errorf("--%s is %v, must be at least %v", d.flag, d.value, d.least), d.flag))
 		}
 	}
+	if c.DrainTime > gateway.MaxDrain {
+		all = append(all, c.wrong(fmt.Errorf("--drain-time is %v, must be at most %v", c.DrainTime, gateway.MaxDrain), "drain-time"))
+	}
 	if c.PongTimeout >= c.PingInterval {
 		all = append(all, c.wrong(fmt.Errorf("--pong-timeout (%v) must be below --ping-interval (%v)", c.PongTimeout, c.PingInterval), "pong-timeout", "ping-interval"))
 	}

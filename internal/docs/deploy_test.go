@@ -219,7 +219,7 @@ func TestKubernetes(t *testing.T) {
 		{change("containerPort: 8001", "containerPort: 8002"), "the port internal is not"},
 		{change("targetPort: internal", "targetPort: inside"), `the port "inside"`},
 		{change("apiVersion: apps/v1", "apiVersion: v1"), "must be \"apps/v1\""},
-		{change("terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 12"), "less than 10 s"},
+		{change("terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 12"), "less than 10 s"},
 		{change("failureThreshold: 30", "failureThreshold: 3"), "does not wait for NATS"},
 		{change("  selector: {app.kubernetes.io/name: roost}", "  selector: {app: roost}"), "which the pods have not"},
 		{change("configMap: {name: roost}", "configMap: {name: rooster}"), "does not have the Secret and the ConfigMap"},
