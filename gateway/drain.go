@@ -92,7 +92,7 @@ func (d *drain) end() {
 
 // Drain disconnects a share of this node's clients, evenly over a time: with 3001 if it is all of
 // them (1012 on raw routes), and then the node is not ready and lets nobody in, else with 3011. It
-// returns at once. Errors: 107 where the request is wrong, 112 where a drain is going on.
+// returns at once. Errors: 107 where the request is wrong, 108 where a drain is going on.
 func (n *Node) Drain(_ context.Context, r *DrainRequest) (*DrainResult, error) {
 	over := time.Duration(r.Seconds) * time.Second
 	switch {
@@ -240,21 +240,36 @@ func (d *drain) change(ctx context.Context, f func()) {
 	}
 }
 
-// pace tells how many of a number of things are due.
+// pace tells how many of a number of things are due. When it was not asked for some time, as the
+// machine was busy, it makes that good little by little: no second has more than 1.25 of the mean.
 type pace struct {
 	total int
 	over  time.Duration
 	given int
+
+	last   time.Duration // when it was asked
+	credit float64       // how many it may give at once
 }
+
+const (
+	paceHaste = 1.15 // of the mean rate, at which it catches up
+	paceBurst = 0.1  // seconds of the mean rate that it may give at once
+)
 
 // due returns how many more are due after a time, and counts them.
 func (p *pace) due(after time.Duration) int {
-	want := p.total
-	if after < p.over {
-		want = int(float64(p.total) * float64(after) / float64(p.over))
+	if p.over == 0 {
+		n := p.total - p.given
+		p.given = p.total
+		return n
 	}
-	n := max(0, want-p.given)
+	rate := float64(p.total) / p.over.Seconds()
+	p.credit = min(p.credit+rate*paceHaste*(after-p.last).Seconds(), rate*paceBurst+1)
+	p.last = after
+	want := int(float64(p.total) * min(1, float64(after)/float64(p.over)))
+	n := max(0, min(want-p.given, int(p.credit)))
 	p.given += n
+	p.credit -= float64(n)
 	return n
 }
 

@@ -69,6 +69,52 @@ func TestPaceOfSome(t *testing.T) {
 	}
 }
 
+// A machine that stops the process for a while makes that second a quiet one, and none after it a busy one.
+func TestPaceAfterStalls(t *testing.T) {
+	const total, over = 15_000, 30 * time.Second
+	r := rand.New(rand.NewPCG(5, 6))
+	p := pace{total: total, over: over}
+	var at []time.Duration
+	for now := time.Duration(0); len(at) < total; now += drainTick/2 + time.Duration(r.Int64N(int64(drainTick))) {
+		for range p.due(now) {
+			at = append(at, now)
+		}
+		if r.IntN(500) == 0 {
+			now += time.Second
+		}
+		if now > 2*over {
+			t.Fatalf("%d have gone after %v", len(at), now)
+		}
+	}
+	for i, from := range at {
+		n := 0
+		for _, d := range at[i:] {
+			if d >= from+time.Second {
+				break
+			}
+			n++
+		}
+		if n > total/30*13/10 {
+			t.Fatalf("%d in the second from %v", n, from)
+		}
+	}
+}
+
+// A few go one by one, however rarely; all at once where there is no time.
+func TestPaceOfFew(t *testing.T) {
+	few := pace{total: 3, over: time.Hour}
+	gone := 0
+	for now := time.Duration(0); now <= time.Hour; now += drainTick {
+		n := few.due(now)
+		if gone += n; n > 1 {
+			t.Errorf("%d after %v", n, now)
+		}
+	}
+	if all := (&pace{total: 7}); gone != 3 || all.due(0) != 7 || all.due(0) != 0 {
+		t.Errorf("%d of few", gone)
+	}
+}
+
 // A drain of all takes the place of a shed that nobody has asked for, and of no other.
 func TestDrainInsteadOfShed(t *testing.T) {
 	n := start(t, nil)
