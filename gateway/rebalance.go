@@ -134,7 +134,7 @@ func (n *Node) rebalance() {
 		if count == 0 || n.Ready() != nil {
 			continue
 		}
-		if err := n.Shed(count, rebalanceEvery); err != nil {
+		if err := n.Shed(count, rebalanceEvery*9/10); err != nil { // it must be over at the next look
 			continue // a drain is going on
 		}
 		n.counts.rebalanced.Add(uint64(count))

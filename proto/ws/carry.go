@@ -26,9 +26,17 @@ func (d *Decoder) LoadState(r *pack.Reader) error {
 		return pack.ErrMalformed
 	}
 	d.hdrLen, d.ctlLen = uint8(copy(d.hdr[:], hdr)), uint8(copy(d.ctl[:], ctl))
+	if d.hdrLen >= 2 && (d.hdr[1]&0x80 == 0) != d.Client {
+		return pack.ErrMalformed // of the other side's frames
+	}
 	whole := d.hdrLen >= 2 && d.hdrLen == d.headerSize()
 	if state&inPayload != 0 && !whole || state&inHeader != 0 && (whole || d.hdrLen > 2 && d.hdrLen > d.headerSize()) {
 		return pack.ErrMalformed
+	}
+	if len(ctl) > 0 || state&inPayload != 0 && Opcode(d.hdr[0]&0x0f).IsControl() {
+		if state&inPayload == 0 || !Opcode(d.hdr[0]&0x0f).IsControl() || uint64(len(ctl))+left > MaxControlPayload {
+			return pack.ErrMalformed // it would not fit
+		}
 	}
 	d.state, d.op, d.left, d.pos, d.deflated, d.checked = state, op, int64(left), int(pos&3), deflated, int(checked)
 	d.buf = append(d.buf[:0], buf...)
