@@ -71,6 +71,7 @@ func BenchmarkPublish(b *testing.B) {
 		workers  int
 	}{
 		{"live", PublishOptions{}, 1, 1},
+		{"live/key", PublishOptions{IdempotencyKey: "k"}, 1, 1}, // another one each time
 		{"history/1channel/1", PublishOptions{HistorySize: 100, HistoryTTL: time.Hour}, 1, 1},
 		{"history/1000channels/1", PublishOptions{HistorySize: 100, HistoryTTL: time.Hour}, 1000, 1},
 		{"history/1000channels/32", PublishOptions{HistorySize: 100, HistoryTTL: time.Hour}, 1000, 32},
@@ -91,7 +92,11 @@ func BenchmarkPublish(b *testing.B) {
 			for range c.workers {
 				done.Go(func() {
 					for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-						if _, _, err := n.Publish(b.Context(), "ch"+strconv.FormatInt(i%int64(c.channels), 10), benchPub, c.o); err != nil {
+						o := c.o
+						if o.IdempotencyKey != "" {
+							o.IdempotencyKey = strconv.FormatInt(i, 10)
+						}
+						if _, _, err := n.Publish(b.Context(), "ch"+strconv.FormatInt(i%int64(c.channels), 10), benchPub, o); err != nil {
 							b.Error(err)
 							return
 						}

@@ -29,6 +29,7 @@ const (
 	maxChannel     = 255             // bytes of a channel name
 	requestTimeout = 5 * time.Second // of one request to NATS
 	connectTimeout = 15 * time.Second
+	openTimeout    = time.Minute // for the streams: servers that start together elect leaders first
 	keyWindow      = 5 * time.Minute     // in which an idempotency key is known
 	metaAge        = 30 * 24 * time.Hour // after which an idle channel loses its offset
 )
@@ -208,13 +209,13 @@ func New(o Options) (b *Broker, err error) {
 			b = nil
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-	defer cancel()
 	if len(o.URLs) == 0 {
 		if b.server, err = startServer(o); err != nil {
 			return b, err
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
 	if err := b.connect(ctx); err != nil {
 		return b, err
 	}
@@ -252,6 +253,8 @@ func (b *Broker) connect(ctx context.Context) error {
 		nats.ErrorHandler(b.asyncError),
 	}
 	opts = append(opts, b.server.within()...)
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	for {
 		nc, err := nats.Connect(strings.Join(b.opts.URLs, ","), opts...)
 		if err == nil {

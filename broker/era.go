@@ -55,7 +55,7 @@ func (b *Broker) loadEra(ctx context.Context) error {
 			MaxMsgsPerSubject: 1, AllowDirect: true, AllowMsgTTL: true, Duplicates: time.Second,
 		},
 		{
-			Name: b.onceStream(), Subjects: []string{b.opts.Prefix + ".once.*"}, Storage: jetstream.MemoryStorage,
+			Name: b.onceStream(), Subjects: []string{b.opts.Prefix + ".once.*"}, Storage: b.keyStorage(),
 			MaxMsgsPerSubject: 1, MaxAge: keyWindow, Duplicates: time.Second,
 		},
 	} {

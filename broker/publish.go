@@ -320,8 +320,7 @@ func (a *attempt) stored(seq uint64) Position {
 	return Position{pub.Offset, pub.Epoch}
 }
 
-// once takes an idempotency key of a channel without history. The keys are kept in
-// memory, like the publications themselves.
+// once takes an idempotency key of a channel without history.
 func (b *Broker) once(ctx context.Context, ch, key string) (taken bool, err error) {
 	ack, err := b.store(ctx, b.opts.Prefix+".once."+keyID(ch, key), nil, 0, "")
 	switch {

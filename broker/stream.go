@@ -83,6 +83,15 @@ func (b *Broker) storage() jetstream.StorageType {
 	return jetstream.FileStorage
 }
 
+// keyStorage is where those keys are: a cluster of NATS outlives its gateways, the embedded server
+// does not, and publishers try again just when one took over from another.
+func (b *Broker) keyStorage() jetstream.StorageType {
+	if b.server == nil {
+		return jetstream.MemoryStorage
+	}
+	return b.storage()
+}
+
 // open makes sure that the stream of a channel exists.
 func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 	p := shardOf(ch) % historyStreams

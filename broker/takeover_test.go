@@ -23,6 +23,8 @@ func TestSuspend(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = ledger.Close(t.Context())
+	live := PublishOptions{IdempotencyKey: "k"} // without history
+	publish(t, old, "live", "a", live)
 	if err := old.Suspend(); err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +55,9 @@ func TestSuspend(t *testing.T) {
 	}
 	if third := publish(t, next, "ch", "c", kept); third.Offset != 3 || third.Epoch != first.Epoch {
 		t.Errorf("after the takeover %+v", third)
+	}
+	if _, suppressed, err := next.Publish(t.Context(), "live", Publication{Data: []byte("a")}, live); err != nil || !suppressed {
+		t.Errorf("the same key again: suppressed %v, error %v", suppressed, err)
 	}
 	lost := make(chan string, 1)
 	ledger, err = next.NewLedger(t.Context(), LedgerOptions{Lost: func(key string, _ []byte, done func()) error { lost <- key; done(); return nil }})

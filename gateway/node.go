@@ -245,9 +245,12 @@ func (n *Node) Ready() error {
 }
 
 // Dismiss tells all clients to come back elsewhere (3001), all at once. conn.Server.Shutdown
-// then waits for them.
+// then waits for them. Before Start there are none.
 func (n *Node) Dismiss() {
 	n.closing.Store(true)
+	if n.server == nil {
+		return
+	}
 	n.each(func(s *session) { n.disconnect(s, client.DisconnectShutdown) })
 }
 

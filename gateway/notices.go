@@ -103,7 +103,7 @@ type notice struct {
 }
 
 // openTimeout is what the queues and the list of clients get to be opened.
-const openTimeout = 15 * time.Second
+const openTimeout = time.Minute
 
 // openNotices opens the queues of the handlers there are.
 func (n *Node) openNotices() (err error) {

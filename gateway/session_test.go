@@ -324,6 +324,18 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
+// A node that could not be started can be stopped.
+func TestDismissBeforeStart(t *testing.T) {
+	n, err := New(Options{Broker: broker.Options{Memory: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Dismiss()
+	if err := n.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A node that is shut down does not listen any more.
 func TestListenAfterShutdown(t *testing.T) {
 	n, err := New(Options{Broker: broker.Options{Memory: true}})
