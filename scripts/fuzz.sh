@@ -11,5 +11,5 @@ while read -r directory target; do
 	time=${FUZZ_TIME:-30s}
 	[[ $directory == ./internal/e2e && $time == *x ]] && time=$((${time%x} / 100))x
 	echo "--- $target in $directory, $time"
-	go test "$directory" -run '^$' -fuzz "^$target\$" -fuzztime "$time"
+	go test "$directory" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 100x
 done <<<"$targets"

@@ -64,6 +64,12 @@ func FuzzInflate(f *testing.F) {
 		got, err := AppendInflated(nil, in, int64(limit))
 		want, code := referenceInflate(in, int64(limit))
 		var pe *ProtocolError
+		if errors.As(err, &pe) && code != 0 && pe.Code != code {
+			// Too much, and broken: how much comes out before the error is up to the decoder. Either is right.
+			if _, whole := referenceInflate(in, 64<<20); whole == CloseInvalidPayload {
+				code = pe.Code
+			}
+		}
 		if err == nil && code != 0 || err != nil && (!errors.As(err, &pe) || pe.Code != code) || !bytes.Equal(got, want) {
 			t.Fatalf("got %q, %v; the reference has %q, %d", got, err, want, code)
 		}
