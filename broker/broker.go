@@ -29,7 +29,7 @@ const (
 	maxChannel     = 255             // bytes of a channel name
 	requestTimeout = 5 * time.Second // of one request to NATS
 	connectTimeout = 15 * time.Second
-	openTimeout    = time.Minute // for the streams: servers that start together elect leaders first
+	openTimeout    = time.Minute         // for the streams: servers that start together elect leaders first
 	keyWindow      = 5 * time.Minute     // in which an idempotency key is known
 	metaAge        = 30 * 24 * time.Hour // after which an idle channel loses its offset
 )
@@ -203,6 +203,7 @@ func New(o Options) (b *Broker, err error) {
 		b.shards[i].init()
 	}
 	b.streams.init()
+	b.nodes.init(o.Heir)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.Close())
@@ -233,9 +234,11 @@ func New(o Options) (b *Broker, err error) {
 			return b, err
 		}
 	}
-	if o.Heir != nil && b.server == nil {
-		b.hold.holding = true
-		return b, nil // see Enter
+	if b.hold.holding = o.Heir != nil && b.server == nil; b.hold.holding {
+		b.Settle() // or what the old one took before Watch might come here still
+	}
+	if err := b.hear(); err != nil || b.hold.holding {
+		return b, err // see Enter
 	}
 	return b, b.join()
 }

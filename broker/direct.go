@@ -38,7 +38,7 @@ func (b *Broker) AskNode(ctx context.Context, node, kind string, data []byte) ([
 	case !b.alive(node):
 		return nil, ErrNoNode
 	}
-	text, err := b.encodeNode("ask", kind, data, "")
+	text, err := b.encodeNode(nodeMessage{ID: b.calls.Add(1), What: "ask", Kind: kind, Data: data})
 	if err != nil {
 		return nil, err
 	}
@@ -95,5 +95,9 @@ func (b *Broker) asked(m *nats.Msg) {
 		b.log.Warn("unknown question to this node", "error", err)
 		return
 	}
-	b.answer(m, msg, b.nodes.direct)
+	if msg.What == "sync" {
+		b.inStep(m, msg)
+		return
+	}
+	b.pass(heldMessage{msg: m, nodeMessage: msg})
 }

@@ -60,7 +60,7 @@ func (b *Broker) loadEra(ctx context.Context) error {
 		},
 	} {
 		cfg.Replicas = b.opts.Replicas
-		if err := b.insist(ctx, func() error {
+		if err := b.insist(ctx, func(ctx context.Context) error {
 			_, err := b.js.CreateOrUpdateStream(ctx, cfg)
 			return err
 		}); err != nil {
@@ -72,7 +72,7 @@ func (b *Broker) loadEra(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.insist(ctx, func() error { return b.readEra(ctx) }); err != nil {
+	if err := b.insist(ctx, b.readEra); err != nil {
 		return err
 	}
 	if b.server != nil {
@@ -81,10 +81,12 @@ func (b *Broker) loadEra(ctx context.Context) error {
 	return nil
 }
 
-// insist repeats what a cluster that is still starting refuses.
-func (b *Broker) insist(ctx context.Context, f func() error) error {
+// insist repeats what a cluster that is still starting refuses, or does not answer.
+func (b *Broker) insist(ctx context.Context, f func(context.Context) error) error {
 	for try := 1; ; try++ {
-		err := f()
+		once, cancel := context.WithTimeout(ctx, requestTimeout)
+		err := f(once)
+		cancel()
 		if err == nil || b.server != nil || ctx.Err() != nil {
 			return err
 		}

@@ -43,10 +43,20 @@ func (g *gate) leave() {
 	}
 }
 
-// Hold keeps publications waiting from now on, and returns when none is under way. After an
-// error, which is that of ctx, they go on.
+// Hold keeps publications waiting from now on, and returns when none is under way: NATS has them
+// all. ctx must have a deadline. After an error they go on.
 func (b *Broker) Hold(ctx context.Context) error {
-	g := &b.gate
+	err := b.gate.hold(ctx)
+	if err == nil && b.server == nil {
+		err = b.nc.FlushWithContext(ctx)
+	}
+	if err != nil {
+		b.Unhold()
+	}
+	return err
+}
+
+func (g *gate) hold(ctx context.Context) error {
 	g.mu.Lock()
 	if g.held == nil {
 		g.held = make(chan struct{})
@@ -64,7 +74,6 @@ func (b *Broker) Hold(ctx context.Context) error {
 	case <-idle:
 		return nil
 	case <-ctx.Done():
-		b.Unhold()
 		return ctx.Err()
 	}
 }

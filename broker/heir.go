@@ -11,6 +11,8 @@ import (
 type Heir struct {
 	Node, Boot string // so that what names them stays valid
 	Calls      uint64 // publications stored or tried: the next ids come after that
+	// Nodes are those of the cluster, the one that leaves this included.
+	Nodes []string
 	// State is what the embedded broker knows of streams and channels, so that none of them has
 	// to be looked up again; in a cluster it is empty.
 	State []byte
@@ -21,6 +23,8 @@ func (b *Broker) Will() Heir {
 	h := Heir{Node: b.opts.Node, Boot: b.boot, Calls: b.calls.Load()}
 	if b.server != nil {
 		h.State = b.appendState(nil)
+	} else {
+		h.Nodes = b.Nodes()
 	}
 	return h
 }
@@ -30,13 +34,24 @@ func (h Heir) Append(dst []byte) []byte {
 	dst = pack.AppendString(dst, h.Node)
 	dst = pack.AppendString(dst, h.Boot)
 	dst = pack.AppendUint(dst, h.Calls)
+	dst = pack.AppendUint(dst, uint64(len(h.Nodes)))
+	for _, id := range h.Nodes {
+		dst = pack.AppendString(dst, id)
+	}
 	return pack.AppendBytes(dst, h.State)
 }
 
 // ParseHeir undoes Append. The state is a part of p.
 func ParseHeir(p []byte) (h Heir, err error) {
 	r := pack.NewReader(p)
-	h = Heir{Node: r.String(), Boot: r.String(), Calls: r.Uint(), State: r.Bytes()}
+	h = Heir{Node: r.String(), Boot: r.String(), Calls: r.Uint()}
+	for range r.Uint() {
+		if r.Err() != nil {
+			break
+		}
+		h.Nodes = append(h.Nodes, r.String())
+	}
+	h.State = r.Bytes()
 	if r.Err() != nil || r.Len() > 0 {
 		return h, fmt.Errorf("broker: heir: %w", pack.ErrMalformed)
 	}

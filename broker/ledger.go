@@ -53,7 +53,7 @@ func (b *Broker) NewLedger(ctx context.Context, o LedgerOptions) (*Ledger, error
 	}
 	o.Grace = cmp.Or(o.Grace, DefaultLedgerGrace)
 	l := &Ledger{b: b, opts: o, stream: strings.ToUpper(b.opts.Prefix) + "_LEDGER", wake: make(chan struct{}, 1), absent: map[string]time.Time{}}
-	err := b.insist(ctx, func() error {
+	err := b.insist(ctx, func(ctx context.Context) error {
 		_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name: l.stream, Subjects: []string{b.opts.Prefix + ".l.*.*.*"}, Storage: b.storage(), Replicas: b.opts.Replicas,
 			MaxMsgsPerSubject: 1, AllowDirect: true, Duplicates: time.Second,

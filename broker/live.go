@@ -88,8 +88,8 @@ func (b *Broker) deliver(ch string, pub *Publication) {
 	b.handler.Publication(ch, pub)
 }
 
-// process delivers one live message of a partition, unless it is known.
-func (b *Broker) process(sh *shard, m *nats.Msg, known map[liveID]bool) {
+// process delivers one live message of a partition.
+func (b *Broker) process(sh *shard, m *nats.Msg) {
 	ch, ok := fromToken(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
 	r, err := decodeRecord(m.Data)
 	if !ok || err != nil {
@@ -102,11 +102,8 @@ func (b *Broker) process(sh *shard, m *nats.Msg, known map[liveID]bool) {
 	if !followed {
 		return
 	}
-	if r.kind >= kindLive {
-		if known[liveID{r.boot, r.id}] {
-			return
-		}
-		b.hold.note(r)
+	if r.kind >= kindLive && !b.hold.first(r.boot, r.id) {
+		return
 	}
 	switch r.kind {
 	case kindLive:

@@ -2,7 +2,10 @@ package broker
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -10,30 +13,43 @@ import (
 	"roost/internal/pack"
 )
 
-// In a cluster a node's place is taken while messages come in. Those with history have positions
-// by which nobody gets them twice. For the others the old broker notes which it has delivered since
-// before the new one has subscribed, until it stops; the new one holds what it gets until then, and
-// delivers what is not among those.
+// In a cluster a node's place is taken while messages come in. Publications with history have
+// positions by which nobody gets them twice. For the others, and for what nodes tell and ask each
+// other, the old broker notes what it has taken since before the new one has subscribed, until it
+// stops; the new one holds what it gets until then, and takes what is not among those. Either may get
+// a message well after the other.
 
-// maxHeld bounds what is held, in bytes; what comes then is lost, and told as a gap.
-const maxHeld = 64 << 20
+const (
+	// maxHeld bounds what is held, in bytes; what comes then is lost, and told as a gap.
+	maxHeld = 64 << 20
+	// answersTime is what answers to other nodes that are under way get before Cut.
+	answersTime = time.Second
+	// knownTime is how much later than the old broker the new one may get a message, by way of another
+	// server.
+	knownTime = 10 * time.Second
+)
 
-// liveHold is what becomes of live messages.
+// liveHold is what becomes of messages that no stream keeps.
 type liveHold struct {
-	mu      sync.RWMutex // read-locked while a message is delivered
+	mu      sync.RWMutex // read-locked while a message is taken
 	holding bool
 	held    []heldMessage
 	bytes   int
 	over    bool // some were lost
 
+	minds    atomic.Bool // whether first has to look
 	seenMu   sync.Mutex
 	watching bool
 	seen     []liveID
+	known    map[liveID]struct{} // what the old one took
+	named    [shards]bool        // of Partitions
 }
 
+// heldMessage is one of a partition, or between nodes.
 type heldMessage struct {
-	sh  *shard
+	sh  *shard // nil between nodes
 	msg *nats.Msg
+	nodeMessage
 }
 
 // liveID names a message that no stream keeps.
@@ -43,11 +59,14 @@ type liveID struct {
 }
 
 // message takes one live message of a partition. On the subscription's goroutine.
-func (b *Broker) message(sh *shard, m *nats.Msg) {
+func (b *Broker) message(sh *shard, m *nats.Msg) { b.pass(heldMessage{sh: sh, msg: m}) }
+
+// pass takes a message, or keeps it for later.
+func (b *Broker) pass(m heldMessage) {
 	h := &b.hold
 	h.mu.RLock()
 	if !h.holding {
-		b.process(sh, m, nil)
+		b.take(m)
 		h.mu.RUnlock()
 		return
 	}
@@ -56,84 +75,148 @@ func (b *Broker) message(sh *shard, m *nats.Msg) {
 	defer h.mu.Unlock()
 	switch {
 	case !h.holding: // just now
-		b.process(sh, m, nil)
-	case h.bytes+len(m.Data) > maxHeld:
+		b.take(m)
+	case h.bytes+len(m.msg.Data) > maxHeld:
 		h.over = true
 	default:
-		h.bytes += len(m.Data)
-		h.held = append(h.held, heldMessage{sh, m})
+		h.bytes += len(m.msg.Data)
+		h.held = append(h.held, m)
 	}
 }
 
-// note takes down that a message was delivered, while somebody wants to know.
-func (h *liveHold) note(r *record) {
+// take takes a message. Read-locked.
+func (b *Broker) take(m heldMessage) {
+	switch {
+	case m.sh != nil:
+		b.process(m.sh, m.msg)
+	case b.hold.first(m.Boot, m.ID):
+		b.heed(m.msg, m.nodeMessage)
+	}
+}
+
+// first tells whether a message was not taken by the broker before. While somebody watches it is
+// noted.
+func (h *liveHold) first(boot string, n uint64) bool {
+	if !h.minds.Load() {
+		return true
+	}
+	id := liveID{boot, n}
+	h.seenMu.Lock()
+	defer h.seenMu.Unlock()
+	if _, ok := h.known[id]; ok {
+		return false
+	}
+	if h.watching {
+		h.seen = append(h.seen, id)
+	}
+	return true
+}
+
+// Watch begins to note what is taken, for Seen. It returns false if it had begun before.
+func (b *Broker) Watch() (begun bool) {
+	h := &b.hold
 	h.seenMu.Lock()
 	defer h.seenMu.Unlock()
 	if h.watching {
-		h.seen = append(h.seen, liveID{r.boot, r.id})
+		return false
 	}
+	h.watching, h.named = true, [shards]bool{}
+	h.minds.Store(true)
+	return true
 }
 
-// Watch begins to note which messages without history are delivered, for Cut.
-func (b *Broker) Watch() {
-	h := &b.hold
-	h.seenMu.Lock()
-	defer h.seenMu.Unlock()
-	h.watching, h.seen = true, nil
-}
-
-// Settle returns when the servers of the cluster have surely told each other of what was followed.
-func (b *Broker) Settle() {
-	if b.nc.ConnectedClusterName() != "" {
-		time.Sleep(settleTime)
+// Partitions returns a followed channel of each partition that it has not returned one of since
+// Watch: who follows these hears all that this broker does. Not for several goroutines at a time.
+func (b *Broker) Partitions() (channels []string) {
+	for i := range b.shards {
+		sh := &b.shards[i]
+		sh.mu.Lock()
+		for ch := range sh.follows {
+			if !b.hold.named[i] {
+				channels = append(channels, ch)
+			}
+			b.hold.named[i] = true
+			break
+		}
+		sh.mu.Unlock()
 	}
+	return channels
 }
 
-// Cut delivers nothing more from the moment it returns until Uncut, which then delivers what came
-// meanwhile. It returns what Enter needs. Without effect for the embedded server.
-func (b *Broker) Cut() (seen []byte) {
+// Cut takes no more messages from the moment it returns until Uncut, which then takes what came
+// meanwhile. Answers to other nodes that are under way get a second. Without effect for the embedded
+// server.
+func (b *Broker) Cut() {
+	if b.server != nil {
+		return
+	}
 	h := &b.hold
 	h.mu.Lock()
-	h.holding = b.server == nil
+	h.holding = true
 	h.mu.Unlock()
+	for end := time.Now().Add(answersTime); len(b.nodes.queries)+len(b.nodes.direct) > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Seen is what Enter needs: what was taken since Watch. This broker should publish nothing any more.
+func (b *Broker) Seen() []byte {
+	h := &b.hold
 	h.seenMu.Lock()
 	defer h.seenMu.Unlock()
-	for _, id := range h.seen {
+	seen := pack.AppendUint(nil, b.calls.Load())
+	for _, id := range slices.AppendSeq(h.seen, maps.Keys(h.known)) {
 		seen = pack.AppendUint(pack.AppendString(seen, id.boot), id.id)
 	}
-	h.watching, h.seen = false, nil
 	return seen
 }
 
-// Uncut ends Cut.
-func (b *Broker) Uncut() { b.release(nil) }
+// Uncut ends Watch and Cut.
+func (b *Broker) Uncut() {
+	h := &b.hold
+	h.seenMu.Lock()
+	h.watching, h.seen = false, nil
+	h.minds.Store(len(h.known) > 0)
+	h.seenMu.Unlock()
+	b.release()
+}
 
-// Enter has a broker with an Heir take its place in the cluster: it delivers what came since it
-// follows channels, but for what the old one has said in Cut, and joins the other nodes. Without
-// effect for the embedded server.
+// Enter has a broker with an Heir take its place in the cluster: it takes what came since it follows
+// channels, but for what the old one has Seen, and greets the other nodes. Without effect for the
+// embedded server.
 func (b *Broker) Enter(seen []byte) error {
 	if b.server != nil {
 		return nil
 	}
-	known := make(map[liveID]bool)
+	known := make(map[liveID]struct{})
 	r := pack.NewReader(seen)
+	b.calls.Store(max(b.calls.Load(), r.Uint()))
 	for r.Len() > 0 {
-		known[liveID{r.String(), r.Uint()}] = true
+		known[liveID{r.String(), r.Uint()}] = struct{}{}
 	}
 	if r.Err() != nil {
 		return fmt.Errorf("broker: enter: %w", r.Err())
 	}
-	b.release(known)
-	return b.join()
+	b.hold.know(known)
+	time.AfterFunc(knownTime, func() { b.hold.know(nil) })
+	b.release()
+	return b.greet()
 }
 
-// release delivers what is held, but for what is known.
-func (b *Broker) release(known map[liveID]bool) {
+func (h *liveHold) know(known map[liveID]struct{}) {
+	h.seenMu.Lock()
+	defer h.seenMu.Unlock()
+	h.known = known
+	h.minds.Store(h.watching || len(known) > 0)
+}
+
+// release takes what is held.
+func (b *Broker) release() {
 	h := &b.hold
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.held {
-		b.process(m.sh, m.msg, known)
+		b.take(m)
 	}
 	if h.over {
 		for i := range b.shards {

@@ -44,7 +44,8 @@ func (n *nodes) runs(boot string) bool {
 type nodeMessage struct {
 	Node string `json:"node"`
 	Boot string `json:"boot,omitempty"`
-	What string `json:"what"` // hello, beat, bye, notice, survey, ask, reply
+	ID   uint64 `json:"id,omitempty"` // of a notice or a question, with Boot
+	What string `json:"what"`         // hello, beat, bye, sync, notice, survey, ask, reply
 	Kind string `json:"kind,omitempty"`
 	Data []byte `json:"data,omitempty"`
 	Err  string `json:"error,omitempty"`
@@ -52,37 +53,62 @@ type nodeMessage struct {
 
 func (b *Broker) allNodes() string { return b.opts.Prefix + ".nodes" }
 
-// join makes this node known to the others and them to it.
-func (b *Broker) join() error {
-	b.nodes.mu.Lock()
-	b.nodes.seen, b.nodes.boot = make(map[string]time.Time), make(map[string]time.Time)
-	b.nodes.mu.Unlock()
-	b.nodes.queries = make(chan struct{}, maxQueries)
-	b.nodes.direct = make(chan struct{}, maxDirect)
+// init makes ready. heir, if not nil, knows others: they need not tell it again.
+func (n *nodes) init(heir *Heir) {
+	n.seen, n.boot = make(map[string]time.Time), make(map[string]time.Time)
+	n.queries = make(chan struct{}, maxQueries)
+	n.direct = make(chan struct{}, maxDirect)
+	if heir == nil {
+		return
+	}
+	for _, id := range heir.Nodes {
+		if id != heir.Node {
+			n.seen[id] = time.Now()
+		}
+	}
+}
+
+// hear subscribes to what nodes tell and ask each other.
+func (b *Broker) hear() error {
 	if b.server != nil {
 		return nil
 	}
-	if _, err := b.nc.Subscribe(b.allNodes(), b.nodeMessage); err != nil {
-		return fmt.Errorf("broker: join: %w", err)
+	_, err := b.nc.Subscribe(b.allNodes(), b.nodeMessage)
+	if err == nil {
+		_, err = b.nc.Subscribe(b.nodeSubject(b.opts.Node), b.asked)
 	}
-	if _, err := b.nc.Subscribe(b.nodeSubject(b.opts.Node), b.asked); err != nil {
-		return fmt.Errorf("broker: join: %w", err)
+	if err == nil {
+		err = b.nc.FlushTimeout(requestTimeout)
 	}
-	if err := b.nc.FlushTimeout(requestTimeout); err != nil {
-		return fmt.Errorf("broker: join: %w", err)
+	if err != nil {
+		return fmt.Errorf("broker: subscribe to the messages of nodes: %w", err)
 	}
-	if err := b.toNodes("hello", "", nil, ""); err != nil {
+	return nil
+}
+
+// join makes this node known to the others and them to it.
+func (b *Broker) join() error {
+	if b.server != nil {
+		return nil
+	}
+	err := b.greet()
+	time.Sleep(joinTime)
+	return err
+}
+
+// greet makes this node known to the others, now and then again.
+func (b *Broker) greet() error {
+	if err := b.toNodes(nodeMessage{What: "hello"}); err != nil {
 		return fmt.Errorf("broker: join: %w", err)
 	}
 	b.done.Add(1)
 	go b.beat()
-	time.Sleep(joinTime)
 	return nil
 }
 
 func (b *Broker) leave() {
 	if b.server == nil && b.nodes.seen != nil && b.nc.IsConnected() {
-		_ = b.toNodes("bye", "", nil, "") // else the others notice by themselves
+		_ = b.toNodes(nodeMessage{What: "bye"}) // else the others notice by themselves
 		_ = b.nc.FlushTimeout(time.Second)
 	}
 }
@@ -97,7 +123,7 @@ func (b *Broker) beat() {
 			return
 		case <-t.C:
 			if b.nc.IsConnected() {
-				_ = b.toNodes("beat", "", nil, "") // the next one will do
+				_ = b.toNodes(nodeMessage{What: "beat"}) // the next one will do
 			}
 			b.bury()
 		}
@@ -120,12 +146,13 @@ func (b *Broker) bury() {
 	}
 }
 
-func (b *Broker) encodeNode(what, kind string, data []byte, failure string) ([]byte, error) {
-	return json.Marshal(nodeMessage{Node: b.opts.Node, Boot: b.boot, What: what, Kind: kind, Data: data, Err: failure})
+func (b *Broker) encodeNode(m nodeMessage) ([]byte, error) {
+	m.Node, m.Boot = b.opts.Node, b.boot
+	return json.Marshal(m)
 }
 
-func (b *Broker) toNodes(what, kind string, data []byte, failure string) error {
-	text, err := b.encodeNode(what, kind, data, failure)
+func (b *Broker) toNodes(m nodeMessage) error {
+	text, err := b.encodeNode(m)
 	if err != nil {
 		return err
 	}
@@ -152,14 +179,24 @@ func (b *Broker) nodeMessage(m *nats.Msg) {
 	switch msg.What {
 	case "hello":
 		if msg.Node != b.opts.Node {
-			_ = b.toNodes("beat", "", nil, "") // the next one will do
+			_ = b.toNodes(nodeMessage{What: "beat"}) // the next one will do
 		}
+	case "notice", "survey":
+		b.pass(heldMessage{msg: m, nodeMessage: msg})
+	}
+}
+
+// heed does what a message between nodes says.
+func (b *Broker) heed(m *nats.Msg, msg nodeMessage) {
+	switch msg.What {
 	case "notice":
 		b.handler.Notice(msg.Kind, msg.Data)
 	case "survey":
 		if msg.Node != b.opts.Node {
 			b.answer(m, msg, b.nodes.queries)
 		}
+	case "ask":
+		b.answer(m, msg, b.nodes.direct)
 	}
 }
 
@@ -184,7 +221,7 @@ func (b *Broker) reply(m *nats.Msg, data []byte, failure error) {
 	if failure != nil {
 		why = failure.Error()
 	}
-	text, err := b.encodeNode("reply", "", data, why)
+	text, err := b.encodeNode(nodeMessage{What: "reply", Data: data, Err: why})
 	if err == nil {
 		err = m.Respond(text)
 	}
@@ -223,7 +260,7 @@ func (b *Broker) Notify(kind string, data []byte) error {
 	if !b.nc.IsConnected() {
 		return unavailable("notify", nats.ErrDisconnected)
 	}
-	if err := b.toNodes("notice", kind, data, ""); err != nil {
+	if err := b.toNodes(nodeMessage{ID: b.calls.Add(1), What: "notice", Kind: kind, Data: data}); err != nil {
 		return unavailable("notify", err)
 	}
 	return nil
@@ -250,7 +287,7 @@ func (b *Broker) Survey(ctx context.Context, kind string, data []byte) (map[stri
 			failed = unavailable("survey", nats.ErrDisconnected)
 			others = nil
 		} else if len(others) > 0 {
-			text, err := b.encodeNode("survey", kind, data, "")
+			text, err := b.encodeNode(nodeMessage{ID: b.calls.Add(1), What: "survey", Kind: kind, Data: data})
 			if err != nil {
 				return nil, err
 			}

@@ -131,7 +131,7 @@ func (b *Broker) NewQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	if q.js, err = jetstream.New(b.nc, jetstream.WithPublishAsyncMaxPending(storeWindow), jetstream.WithPublishAsyncTimeout(requestTimeout)); err != nil {
 		return nil, fmt.Errorf("broker: JetStream: %w", err)
 	}
-	if err := b.insist(ctx, func() error { return q.open(ctx) }); err != nil {
+	if err := b.insist(ctx, q.open); err != nil {
 		return nil, unavailable("open queue "+o.Name, err)
 	}
 	q.life, q.kill = context.WithCancel(context.Background())

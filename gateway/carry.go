@@ -48,30 +48,30 @@ func (n *Node) Hold(ctx context.Context) error {
 	return nil
 }
 
-// Early tells the node that will take this one's place which broker it succeeds and which channels
-// to follow, part by part. Nothing is told unless there is a cluster. What is delivered from now on
-// is noted for Cut.
+// Early tells the node that will take this one's place which broker it succeeds and what to follow,
+// part by part: nothing unless there is a cluster, and later calls until Stay what is new. What comes
+// from other nodes from now on is noted for Seen.
 func (n *Node) Early(emit func([]byte) error) error {
 	if len(n.opts.Broker.URLs) == 0 {
 		return nil
 	}
-	n.broker.Watch()
-	err := emit(n.broker.Will().Append(nil))
-	var b []byte
-	n.hub.Each(func(c *hub.Channel, _ int) {
-		if b = pack.AppendString(b, c.Name()); len(b) >= willBytes && err == nil {
-			err = emit(b)
-			b = b[:0]
+	if n.broker.Watch() {
+		if err := emit(n.broker.Will().Append(nil)); err != nil {
+			return err
 		}
-	})
-	if err == nil && len(b) > 0 {
-		err = emit(b)
 	}
-	return err
+	var b []byte
+	for _, ch := range n.broker.Partitions() {
+		b = pack.AppendString(b, ch)
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	return emit(b)
 }
 
 // HearEarly takes a part of what Early tells. When it returns this node hears what is published to
-// these channels, and holds it until Enter.
+// these channels and what nodes tell it, and holds it until Enter.
 func (n *Node) HearEarly(part []byte) error {
 	if n.broker == nil {
 		heir, err := broker.ParseHeir(part)
@@ -87,8 +87,16 @@ func (n *Node) HearEarly(part []byte) error {
 	return r.Err()
 }
 
-// Cut delivers nothing more to subscribers, until Stay. It returns what Enter needs.
-func (n *Node) Cut() (seen []byte) { return n.broker.Cut() }
+// Cut takes nothing more from other nodes, until Stay.
+func (n *Node) Cut() { n.broker.Cut() }
+
+// Seen is what Enter needs, once the node is at rest.
+func (n *Node) Seen() []byte {
+	if len(n.opts.Broker.URLs) == 0 {
+		return nil
+	}
+	return n.broker.Seen()
+}
 
 // Enter has a node that was opened early, or with an heir, take its place among the others.
 func (n *Node) Enter(seen []byte) error { return n.broker.Enter(seen) }

@@ -12,7 +12,9 @@
 //	offer    what there is (or refuse)
 //	                                 prepared everything but what you have
 //	early …  (in a cluster) what to follow
+//	follow   …
 //	                                 follow   I hear what you hear
+//	early …  the same for what is new, at rest
 //	listener …
 //	store    the data folder is free
 //	will     what is known

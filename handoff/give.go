@@ -237,6 +237,7 @@ func (s *Socket) early(l *link) (told bool, err error) {
 	if err = l.send(kindFollow, nil); err == nil {
 		_, err = l.expect(kindFollow)
 	}
+	s.old.Settle()
 	return told, err
 }
 
@@ -244,6 +245,15 @@ func (s *Socket) early(l *link) (told bool, err error) {
 func (s *Socket) move(l *link, early bool) (err error) {
 	Fault("old freeze")
 	if err := s.old.Freeze(); err != nil {
+		return err
+	}
+	if early {
+		if _, err := s.early(l); err != nil {
+			return err
+		}
+	}
+	Fault("old seal")
+	if err := s.old.Seal(); err != nil {
 		return err
 	}
 	Fault("old listeners")

@@ -54,16 +54,20 @@ type Old interface {
 	// Offer says what there is; its error refuses the new process, which is told.
 	Offer(Hello) (Offer, error)
 	// Early tells, part by part, what the new process has to do while this one still serves; if it
-	// tells nothing there is nothing. Store and Suspend are not called then.
+	// tells nothing there is nothing. If it does, Store and Suspend are not called, and Early is called
+	// once more after Freeze, for what is new. Settle returns when what came before the new process did
+	// all that has been dealt with.
 	Early(emit func(part []byte) error) error
+	Settle()
 	// Dismiss tells the clients that cannot be handed over to come back. Everything is served
 	// meanwhile.
 	Dismiss()
 	// Listeners are those that are handed over; they stay open here.
 	Listeners() ([]Listener, error)
-	// Freeze brings everything to rest. After an error, and in every other case that is not
-	// the end, Resume follows.
+	// Freeze has clients start nothing new, and Seal brings everything to rest. After an error, and in
+	// every other case that is not the end, Resume follows.
 	Freeze() error
+	Seal() error
 	// Store is what the new process needs to open the store, which is given up by Suspend.
 	// Suspend is called by a goroutine of its own.
 	Store() []byte

@@ -62,7 +62,9 @@ func (o *oldFake) Dismiss() { _ = o.call("dismiss") }
 func (o *oldFake) Listeners() ([]Listener, error) {
 	return []Listener{{"a", []int{int(o.file.Fd())}}}, o.call("listeners")
 }
+func (o *oldFake) Settle()        { _ = o.call("settle") }
 func (o *oldFake) Freeze() error  { return o.call("freeze") }
+func (o *oldFake) Seal() error    { return o.call("seal") }
 func (o *oldFake) Store() []byte  { return []byte("store") }
 func (o *oldFake) Suspend() error { return o.call("suspend") }
 func (o *oldFake) Will(emit func([]byte) error) error {
@@ -160,7 +162,7 @@ func TestTake(t *testing.T) {
 // Whatever fails before the new process has everything, the old one goes on, and can be taken over
 // from afterwards.
 func TestFailures(t *testing.T) {
-	for _, step := range []string{"freeze", "listeners", "suspend", "will", "carry"} {
+	for _, step := range []string{"freeze", "seal", "listeners", "suspend", "will", "carry"} {
 		old, n := &oldFake{fake: fake{fail: step}}, new(newFake)
 		_, path := socket(t, old)
 		if err := Take(path, Hello{}, n); !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), step+" fails") {

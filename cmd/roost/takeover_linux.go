@@ -43,7 +43,6 @@ type predecessor struct {
 	config *config.Config
 	log    *slog.Logger
 	frozen time.Time
-	seen   []byte
 	gc     int // what the garbage collector is set to
 }
 
@@ -82,6 +81,9 @@ func (o *predecessor) Offer(h handoff.Hello) (handoff.Offer, error) {
 // Early implements handoff.Old.
 func (o *predecessor) Early(emit func([]byte) error) error { return o.node.Early(emit) }
 
+// Settle implements handoff.Old.
+func (o *predecessor) Settle() { o.node.Broker().Settle() }
+
 // Dismiss implements handoff.Old.
 func (o *predecessor) Dismiss() {
 	o.server.Dismiss()
@@ -119,11 +121,17 @@ func (o *predecessor) Freeze() error {
 	if err := o.server.Rest(ctx); err != nil {
 		return fmt.Errorf("too much is under way: %w", err)
 	}
-	handoff.Fault("old seal")
+	return nil
+}
+
+// Seal implements handoff.Old.
+func (o *predecessor) Seal() error {
+	ctx, cancel := context.WithTimeout(context.Background(), holdTime)
+	defer cancel()
+	o.node.Cut()
 	if err := o.node.Hold(ctx); err != nil {
 		return err
 	}
-	o.seen = o.node.Cut()
 	o.server.Seal()
 	return o.node.Hold(ctx) // what was posted before the loops came to rest
 }
@@ -144,7 +152,7 @@ func (o *predecessor) Will(emit func([]byte) error) error { return o.node.Will(e
 // Carry implements handoff.Old.
 func (o *predecessor) Carry(emit func([]byte, []int) error) (handoff.End, error) {
 	c, err := o.server.Carry(emit)
-	return handoff.End{Connections: c.Conns, Generations: c.Generations, Seen: o.seen}, err
+	return handoff.End{Connections: c.Conns, Generations: c.Generations, Seen: o.node.Seen()}, err
 }
 
 // Resume implements handoff.Old.

@@ -147,8 +147,7 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
-// The same for a node of a cluster, on channels with history: its clients notice nothing, nor do
-// those of another node.
+// The same for a node of a cluster: its clients notice nothing, nor do those of another node.
 func TestTakeoverInCluster(t *testing.T) {
 	t.Parallel()
 	_, gateways := startCluster(t)
@@ -157,14 +156,16 @@ func TestTakeoverInCluster(t *testing.T) {
 	var clients []*sdk
 	for i := range 6 {
 		c, _ := g.connected(t, i%2 == 0, fmt.Sprint("user", i))
-		channel := fmt.Sprint("of", i)
-		c.subscribe(t, channel, centrifuge.SubscriptionConfig{})
 		from, by := g, c
 		if i >= 3 {
 			from, by = other, nil
 		}
-		clients = append(clients, c)
-		all = append(all, startTraffic(t, from, by, channel))
+		for _, prefix := range []string{"", "live:"} {
+			channel := fmt.Sprintf("%sof%d", prefix, i)
+			c.subscribe(t, channel, centrifuge.SubscriptionConfig{})
+			clients = append(clients, c)
+			all = append(all, startTraffic(t, from, by, channel))
+		}
 	}
 	for range 3 {
 		time.Sleep(300 * time.Millisecond)
