@@ -238,7 +238,7 @@ func New(o Options) (b *Broker, err error) {
 		b.Settle() // or what the old one took before Watch might come here still
 	}
 	if err := b.hear(); err != nil || b.hold.holding {
-		return b, err // see Enter
+		return b, err // see Know and Enter
 	}
 	return b, b.join()
 }

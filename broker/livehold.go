@@ -159,7 +159,7 @@ func (b *Broker) Cut() {
 	}
 }
 
-// Seen is what Enter needs: what was taken since Watch. This broker should publish nothing any more.
+// Seen is what Know needs: what was taken since Watch. This broker should publish nothing any more.
 func (b *Broker) Seen() []byte {
 	h := &b.hold
 	h.seenMu.Lock()
@@ -181,10 +181,9 @@ func (b *Broker) Uncut() {
 	b.release()
 }
 
-// Enter has a broker with an Heir take its place in the cluster: it takes what came since it follows
-// channels, but for what the old one has Seen, and greets the other nodes. Without effect for the
-// embedded server.
-func (b *Broker) Enter(seen []byte) error {
+// Know tells a broker with an Heir what the old one has Seen: that is not taken, and ids follow on the
+// old one's. Call it before anything is published. Without effect for the embedded server.
+func (b *Broker) Know(seen []byte) error {
 	if b.server != nil {
 		return nil
 	}
@@ -195,10 +194,19 @@ func (b *Broker) Enter(seen []byte) error {
 		known[liveID{r.String(), r.Uint()}] = struct{}{}
 	}
 	if r.Err() != nil {
-		return fmt.Errorf("broker: enter: %w", r.Err())
+		return fmt.Errorf("broker: what the old one has seen: %w", r.Err())
 	}
 	b.hold.know(known)
 	time.AfterFunc(knownTime, func() { b.hold.know(nil) })
+	return nil
+}
+
+// Enter has a broker with an Heir take its place in the cluster, once it Knows: it takes what came
+// since it follows channels, and greets the other nodes. Without effect for the embedded server.
+func (b *Broker) Enter() error {
+	if b.server != nil {
+		return nil
+	}
 	b.release()
 	return b.greet()
 }

@@ -97,9 +97,14 @@ func succeed(t *testing.T, old *Broker, r *recorder, url, late string) *Broker {
 	}
 	seen := old.Seen()
 	old.eachFollowed(next.Follow)
-	if err := next.Enter(seen); err != nil {
+	if err := next.Know(seen); err != nil {
 		t.Fatal(err)
 	}
+	publish(t, next, late, "4", PublishOptions{})
+	if err := next.Enter(); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, next, late, "5", PublishOptions{})
 	old.Abandon()
 	return next
 }
@@ -150,8 +155,8 @@ func TestSucceed(t *testing.T) {
 	}
 	for i := range rounds {
 		ch := fmt.Sprint("late", i)
-		r.wait(t, ch, func() bool { return len(r.pubs[ch]) >= 4 })
-		counted(t, ch, r.of(ch), 4)
+		r.wait(t, ch, func() bool { return len(r.pubs[ch]) >= 6 })
+		counted(t, ch, r.of(ch), 6)
 	}
 	r.wait(t, "notices", func() bool { return len(r.notices) >= c.notices })
 	for i, n := range r.notices {

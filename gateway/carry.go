@@ -90,7 +90,7 @@ func (n *Node) HearEarly(part []byte) error {
 // Cut takes nothing more from other nodes, until Stay.
 func (n *Node) Cut() { n.broker.Cut() }
 
-// Seen is what Enter needs, once the node is at rest.
+// Seen is what Know needs, once the node is at rest.
 func (n *Node) Seen() []byte {
 	if len(n.opts.Broker.URLs) == 0 {
 		return nil
@@ -98,8 +98,11 @@ func (n *Node) Seen() []byte {
 	return n.broker.Seen()
 }
 
-// Enter has a node that was opened early, or with an heir, take its place among the others.
-func (n *Node) Enter(seen []byte) error { return n.broker.Enter(seen) }
+// Know tells a node, before its server begins, what the one whose place it takes has Seen.
+func (n *Node) Know(seen []byte) error { return n.broker.Know(seen) }
+
+// Enter has it take its place among the others, then.
+func (n *Node) Enter() error { return n.broker.Enter() }
 
 // Stay says that the node goes on after Rest, Hold and Cut.
 func (n *Node) Stay() {

@@ -300,9 +300,12 @@ func (n *successor) Begin(end handoff.End) error {
 	step("start")
 	gc := collectorSetting()
 	defer debug.SetGCPercent(gc)
+	if err := n.node.Know(end.Seen); err != nil {
+		return err
+	}
 	n.starts = func() {
 		n.server.Begin(end.Generations)
-		if err := n.node.Enter(end.Seen); err != nil {
+		if err := n.node.Enter(); err != nil {
 			n.log.Error("this node is not heard of by the others", "error", err)
 		}
 	}
