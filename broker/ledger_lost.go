@@ -123,6 +123,60 @@ func (l *Ledger) take(run string) error {
 	return l.strike(run)
 }
 
+// Reap hands on the entries of this run whose keys are not alive, for a broker with an Heir: those of
+// clients that the old process did not hand over, and of whose end it could tell nobody. It looks
+// twice, Grace apart, so that whoever comes or goes meanwhile is left in peace. It does not block;
+// alive is called on another goroutine.
+func (l *Ledger) Reap(alive func(key string) bool) {
+	l.done.Go(func() {
+		first, ok := l.absentees(alive)
+		if !ok {
+			return
+		}
+		select {
+		case <-time.After(l.opts.Grace):
+		case <-l.life.Done():
+			return
+		}
+		again, _ := l.absentees(alive)
+		for key, it := range again {
+			if first[key].seq != it.seq {
+				continue
+			}
+			if err := l.opts.Lost(key, it.data, func() { l.Remove(key) }); err != nil && l.life.Err() == nil {
+				l.b.log.Error("an entry of a lost client stays", "key", key, "error", err)
+			}
+		}
+	})
+}
+
+// absentees returns the entries of this run whose keys are not alive; not ok if the ledger is closed.
+func (l *Ledger) absentees(alive func(key string) bool) (all map[string]item, ok bool) {
+	run := l.run(l.b.opts.Node, l.b.boot)
+	all = make(map[string]item)
+	for from, failures := uint64(1), 0; ; {
+		ctx, cancel := context.WithTimeout(l.life, requestTimeout)
+		items, more, err := l.b.readBatch(ctx, place{l.stream, run + "*"}, from)
+		cancel()
+		if err != nil {
+			failures++
+			if pause(l.life, failures); l.life.Err() != nil {
+				return nil, false
+			}
+			continue
+		}
+		for _, it := range items {
+			from = it.seq + 1
+			if key, ok := fromToken(it.subject[len(run):]); ok && !alive(key) {
+				all[key] = it
+			}
+		}
+		if !more || len(items) == 0 {
+			return all, true
+		}
+	}
+}
+
 // strike forgets a run, unless the stream still has an entry of it: what was read may have
 // been a copy that lags behind.
 func (l *Ledger) strike(run string) error {

@@ -212,10 +212,14 @@ func (n *Node) Start(s *conn.Server) error {
 		return errClosing
 	}
 	n.server = s
+	heir := n.heritage.channels != nil
 	n.settleHeritage()
 	n.notices.each(func(q *notice) { q.Start() })
 	if l := n.notices.clients; l != nil {
 		l.Start()
+		if heir {
+			l.Reap(func(id string) bool { return n.find(id) != nil })
+		}
 	}
 	if n.opts.Rebalance.On {
 		go n.rebalance()

@@ -6,6 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
+	"github.com/centrifugal/protocol"
 )
 
 // succeed starts a gateway that takes over from g, which ends.
@@ -180,5 +184,36 @@ func TestTakeoverInCluster(t *testing.T) {
 	var info struct{ Nodes []struct{ UID string } }
 	if other.must(t, "info", object{}, &info); len(info.Nodes) != 3 {
 		t.Errorf("the cluster has %d nodes: %+v", len(info.Nodes), info)
+	}
+}
+
+// The backend is told of the end of a client that could not be handed over, since a call for it was
+// under way, and of no other's.
+func TestTakeoverLeavesBehind(t *testing.T) {
+	t.Parallel()
+	hung := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		hung <- struct{}{}
+		<-r.Context().Done()
+	}))
+	defer slow.Close()
+	b := newTeller(t)
+	conf := configuration + fmt.Sprintf("\nbackends: {servers: {app: {url: 'http://%s/'}, slow: {url: '%s/', timeout: 20s}}, rpc: [{method: '*', backend: slow}], disconnect: app, events: {grace: 5s}}\n",
+		b.address, slow.URL)
+	g := start(t, conf, "--data", filepath.Join(t.TempDir(), "data"))
+	all, ids := rawUsers(t, g, 20)
+	for _, r := range all[:3] {
+		r.send(&protocol.Command{Id: 2, Rpc: &protocol.RPCRequest{Method: "m", Data: []byte("1")}})
+		<-hung
+	}
+	g = g.succeed(t)
+	b.wantAll(t, ids[:3])
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range ids[3:] {
+		if b.got[id] > 0 {
+			t.Errorf("client %s is said to have gone", id)
+		}
 	}
 }
