@@ -149,7 +149,13 @@ func (s *Socket) give(l *link) error {
 	}
 	l.deadline(upTime)
 	Fault("old up")
-	_, err = l.expect(kindUp)
+	if _, err = l.expect(kindUp); err != nil && !orphaned(err) {
+		kill(pid) // nobody else may have what this process is about to serve
+		l.deadline(goTime)
+		if _, late := l.expect(kindUp); late == nil {
+			err = nil
+		}
+	}
 	Fault("old release")
 	s.old.Release() // not before: it would take the processor from the one that begins
 	if err != nil {

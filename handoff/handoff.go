@@ -108,7 +108,7 @@ const (
 	prepareTime = 2 * time.Minute // for the new process: it reads keys and certificates, and may ask for them
 	// MoveTime bounds how long everything is at rest: then the old process goes on.
 	MoveTime = 15 * time.Second
-	upTime   = 30 * time.Second // for the new process to begin
+	upTime   = 15 * time.Second // for the new process to begin
 )
 
 var (

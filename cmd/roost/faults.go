@@ -13,9 +13,11 @@ import (
 )
 
 // ROOST_FAULT names a step of a takeover, after which a number may follow: the process kills
-// itself when it comes to that step for the so manieth time. For tests of what remains.
+// itself when it comes to that step for the so manieth time; with "stop " before it, it stops until
+// it is told to go on. For tests of what remains.
 func init() {
 	step, nth, _ := strings.Cut(os.Getenv("ROOST_FAULT"), "#")
+	step, stops := strings.CutPrefix(step, "stop ")
 	left, err := strconv.Atoi(nth)
 	if err != nil {
 		left = 1
@@ -27,7 +29,12 @@ func init() {
 		if at != step {
 			return
 		}
-		if left--; left == 0 {
+		if left--; left != 0 {
+			return
+		}
+		if stops {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		} else {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}

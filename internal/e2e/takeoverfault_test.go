@@ -101,11 +101,18 @@ type numbers struct {
 }
 
 func publishNumbers(internal string, channels []string) *numbers {
-	n := &numbers{stop: make(chan struct{}), done: make(chan struct{})}
+	n := &numbers{}
+	n.start(internal, channels, 1)
+	return n
+}
+
+// start goes on with a number. end stops it.
+func (n *numbers) start(internal string, channels []string, from int) {
+	n.stop, n.done = make(chan struct{}), make(chan struct{})
 	g := &gateway{internal: internal}
 	go func() {
 		defer close(n.done)
-		for i := 1; ; i++ {
+		for i := from; ; i++ {
 			select {
 			case <-n.stop:
 				return
@@ -118,7 +125,11 @@ func publishNumbers(internal string, channels []string) *numbers {
 			}
 		}
 	}()
-	return n
+}
+
+func (n *numbers) end() {
+	close(n.stop)
+	<-n.done
 }
 
 func (n *numbers) count() int {
@@ -179,8 +190,7 @@ func faultAt(t *testing.T, who, step string, undisturbed bool) {
 		}
 	}
 	n.more(t, 120)
-	close(n.stop)
-	<-n.done
+	n.end()
 	for i, c := range clients {
 		seesAll(t, c, channels[i], n.acked, i, len(channels))
 		if undisturbed {
