@@ -55,7 +55,30 @@ func TestTakeoverFaults(t *testing.T) {
 		for _, step := range c.steps {
 			t.Run(c.who+" "+step, func(t *testing.T) {
 				t.Parallel()
-				faultAt(t, c.who, step, c.undisturbed)
+				faultAt(t, c.who, step, c.undisturbed, "--data", filepath.Join(t.TempDir(), "data"))
+			})
+		}
+	}
+}
+
+// The same for a node of a cluster, at the steps that are others there.
+func TestTakeoverFaultsInCluster(t *testing.T) {
+	t.Parallel()
+	nats := startNATS(t)
+	for _, c := range []struct {
+		who         string
+		steps       []string
+		undisturbed bool
+	}{
+		{"old", []string{"early", "seal", "carry", "end"}, false}, {"old", []string{"go"}, true},
+		{"new", []string{"early", "early#2", "follow", "conns", "took"}, true}, {"new", []string{"begin", "reading"}, false},
+	} {
+		for _, step := range c.steps {
+			t.Run(c.who+" "+step, func(t *testing.T) {
+				t.Parallel()
+				prefix := strings.NewReplacer(" ", "-", "#", "-").Replace(c.who + "-" + step)
+				faultAt(t, c.who, step, c.undisturbed, "--nats", nats.urls(), "--nats-replicas", "3", "--nats-prefix", prefix,
+					"--handoff-socket", filepath.Join(t.TempDir(), "sock"))
 			})
 		}
 	}
@@ -150,12 +173,12 @@ func (n *numbers) more(t *testing.T, count int) {
 	})
 }
 
-func faultAt(t *testing.T, who, step string, undisturbed bool) {
+func faultAt(t *testing.T, who, step string, undisturbed bool, flags ...string) {
 	config := filepath.Join(t.TempDir(), "roost.yaml")
 	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	flags := []string{"--config", config, "--data", filepath.Join(t.TempDir(), "data")}
+	flags = append(flags, "--config", config)
 	fault := map[string]string{who: who + " " + step}
 	old, p := launchFaulty(t, fault["old"], loopback+":0", loopback+":0", flags...)
 	if old == nil {
