@@ -73,6 +73,7 @@ func BenchmarkPublish(b *testing.B) {
 		{"live", PublishOptions{}, 1, 1},
 		{"live/key", PublishOptions{IdempotencyKey: "k"}, 1, 1}, // another one each time
 		{"history/1channel/1", PublishOptions{HistorySize: 100, HistoryTTL: time.Hour}, 1, 1},
+		{"history/key", PublishOptions{IdempotencyKey: "k", HistorySize: 100, HistoryTTL: time.Hour}, 1, 1},
 		{"history/1000channels/1", PublishOptions{HistorySize: 100, HistoryTTL: time.Hour}, 1000, 1},
 		{"history/1000channels/32", PublishOptions{HistorySize: 100, HistoryTTL: time.Hour}, 1000, 32},
 	} {

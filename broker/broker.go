@@ -132,6 +132,7 @@ type Broker struct {
 	reading chan struct{} // held by reads of history
 
 	shards [shards]shard
+	keys   keyMemory     // of the embedded server
 	tails  atomic.Int64  // bytes in tails
 	calls  atomic.Uint64 // publications stored or tried, for their ids
 	gen    atomic.Uint64 // goes up whenever live messages may have been missed
@@ -203,6 +204,7 @@ func New(o Options) (b *Broker, err error) {
 		b.shards[i].init()
 	}
 	b.streams.init()
+	b.keys.init()
 	b.nodes.init(o.Heir)
 	defer func() {
 		if err != nil {

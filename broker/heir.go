@@ -58,8 +58,9 @@ func ParseHeir(p []byte) (h Heir, err error) {
 	return h, nil
 }
 
-// appendState describes the open streams, then the channels whose last record is known.
+// appendState describes the keys, the open streams, then the channels whose last record is known.
 func (b *Broker) appendState(dst []byte) []byte {
+	dst = b.keys.append(dst)
 	var open []byte
 	count := 0
 	for class := range b.streams {
@@ -100,6 +101,9 @@ func (c *channel) append(dst []byte) []byte {
 // inherit takes over what appendState has described, of the same folder.
 func (b *Broker) inherit(state []byte) error {
 	r := pack.NewReader(state)
+	if err := b.keys.inherit(r); err != nil {
+		return fmt.Errorf("broker: inherit keys: %w", err)
+	}
 	for range r.Uint() {
 		class, part := int(r.Byte()), int(r.Byte())
 		names := readPresent(r)

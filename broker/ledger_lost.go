@@ -83,7 +83,7 @@ func (l *Ledger) take(run string) error {
 	count := 0
 	for from := uint64(1); ; {
 		ctx, cancel := context.WithTimeout(l.life, requestTimeout)
-		items, more, err := l.b.readBatch(ctx, place{l.stream, run + "*"}, from)
+		items, more, err := l.b.readBatch(ctx, place{l.stream, run + "*"}, "seq", from)
 		cancel()
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func (l *Ledger) absentees(alive func(key string) bool) (all map[string]item, ok
 	all = make(map[string]item)
 	for from, failures := uint64(1), 0; ; {
 		ctx, cancel := context.WithTimeout(l.life, requestTimeout)
-		items, more, err := l.b.readBatch(ctx, place{l.stream, run + "*"}, from)
+		items, more, err := l.b.readBatch(ctx, place{l.stream, run + "*"}, "seq", from)
 		cancel()
 		if err != nil {
 			failures++

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -109,10 +108,10 @@ func (b *Broker) send(ch string, r *record) error {
 	return nil
 }
 
-// keyID makes an idempotency key an id that NATS can compare.
-func keyID(ch, key string) string {
+// hashOf makes an idempotency key of a channel an id that NATS can compare.
+func hashOf(ch, key string) keyHash {
 	sum := sha256.Sum256([]byte(ch + "\x00" + key))
-	return hex.EncodeToString(sum[:16])
+	return keyHash(sum[:16])
 }
 
 // attempt is one publication on its way into a stream.
@@ -123,9 +122,10 @@ type attempt struct {
 	at     place
 	opts   PublishOptions
 	rec    record
-	msgID  string
-	lost   bool // an acknowledgement was, so the record may be there
-	missed bool // c does not know the last record
+	key    keyHash
+	msgID  string // key's text; "" without one
+	lost   bool   // an acknowledgement was, so the record may be there
+	missed bool   // c does not know the last record
 }
 
 func (b *Broker) publishStored(ctx context.Context, ch string, pub Publication, o PublishOptions) (Position, bool, error) {
@@ -139,7 +139,8 @@ func (b *Broker) publishStored(ctx context.Context, ch string, pub Publication, 
 	defer sh.unpin(a.c)
 	a.rec = record{Publication: pub, kind: kindRecord, class: class, id: b.calls.Add(1), boot: b.boot}
 	if o.IdempotencyKey != "" {
-		a.msgID = keyID(ch, o.IdempotencyKey)
+		a.key = hashOf(ch, o.IdempotencyKey)
+		a.msgID = a.key.String()
 	}
 	return a.run(ctx)
 }
@@ -181,6 +182,9 @@ func (a *attempt) giveUp() {
 	if a.lost || a.missed {
 		a.c.known = false
 	}
+	if a.lost && a.msgID != "" {
+		a.b.keys.doubt(a.c.key)
+	}
 }
 
 // pause waits a little longer each time; not at all at first.
@@ -199,6 +203,11 @@ func (a *attempt) step(ctx context.Context) (pos Position, settled, suppressed b
 	b, c := a.b, a.c
 	if pos, found, err := a.head(ctx); found || err != nil {
 		return pos, found, false, err
+	}
+	if a.msgID != "" && b.server != nil && !a.lost {
+		if pos, found, err := a.taken(ctx); found || err != nil {
+			return pos, found, true, err
+		}
 	}
 	a.sh.mu.Lock()
 	last, top := c.seq, c.top
@@ -314,6 +323,9 @@ func (a *attempt) stored(seq uint64) Position {
 		b.keep(a.sh, c, &pub)
 	}
 	a.sh.mu.Unlock()
+	if b.server != nil && a.msgID != "" {
+		b.keys.add(a.key, Position{pub.Offset, pub.Epoch}, pub.Time)
+	}
 	if b.server != nil {
 		b.deliver(c.name, &pub)
 	}
@@ -322,7 +334,7 @@ func (a *attempt) stored(seq uint64) Position {
 
 // once takes an idempotency key of a channel without history.
 func (b *Broker) once(ctx context.Context, ch, key string) (taken bool, err error) {
-	ack, err := b.store(ctx, b.opts.Prefix+".once."+keyID(ch, key), nil, 0, "")
+	ack, err := b.store(ctx, b.opts.Prefix+".once."+hashOf(ch, key).String(), nil, 0, "")
 	switch {
 	case errors.Is(err, errStale):
 		return true, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -64,6 +65,7 @@ func (r *replies) ask(subject string, data []byte, f func(*nats.Msg)) (end func(
 type item struct {
 	subject string
 	seq     uint64
+	msgID   string
 	data    []byte
 }
 
@@ -75,9 +77,18 @@ const readTries = 8
 // read returns all messages of a subject, which may have wildcards, from a sequence
 // on, in their order.
 func (b *Broker) read(ctx context.Context, at place, from uint64) ([]item, error) {
+	return b.readBy(ctx, at, "seq", max(from, 1))
+}
+
+// readAfter is read from a time on.
+func (b *Broker) readAfter(ctx context.Context, at place, from time.Time) ([]item, error) {
+	return b.readBy(ctx, at, "start_time", from)
+}
+
+func (b *Broker) readBy(ctx context.Context, at place, by string, from any) ([]item, error) {
 	var all []item
 	for try := 1; ; {
-		part, more, err := b.readBatch(ctx, at, max(from, 1))
+		part, more, err := b.readBatch(ctx, at, by, from)
 		if errors.Is(err, nats.ErrNoResponders) && b.server == nil && try < readTries {
 			pause(ctx, try)
 			try++
@@ -87,7 +98,7 @@ func (b *Broker) read(ctx context.Context, at place, from uint64) ([]item, error
 		if err != nil || !more || len(part) == 0 {
 			return all, err
 		}
-		from = part[len(part)-1].seq + 1
+		by, from = "seq", part[len(part)-1].seq+1
 	}
 }
 
@@ -97,11 +108,12 @@ type batchEnd struct {
 	err  error
 }
 
-func (b *Broker) readBatch(ctx context.Context, at place, from uint64) (items []item, more bool, err error) {
+// readBatch returns the first of those messages, and whether there are more.
+func (b *Broker) readBatch(ctx context.Context, at place, by string, from any) (items []item, more bool, err error) {
 	if !b.nc.IsConnected() {
 		return nil, false, nats.ErrDisconnected
 	}
-	body, err := json.Marshal(map[string]any{"next_by_subj": at.subject, "seq": from, "batch": batchMax})
+	body, err := json.Marshal(map[string]any{"next_by_subj": at.subject, by: from, "batch": batchMax})
 	if err != nil {
 		return nil, false, err
 	}
@@ -119,7 +131,9 @@ func (b *Broker) readBatch(ctx context.Context, at place, from uint64) (items []
 		if err != nil {
 			return // the end of the batch then shows that one is missing
 		}
-		got = append(got, item{subject: m.Header.Get(jetstream.SubjectHeader), seq: seq, data: m.Data})
+		got = append(got, item{
+			subject: m.Header.Get(jetstream.SubjectHeader), seq: seq, msgID: m.Header.Get(jetstream.MsgIDHeader), data: m.Data,
+		})
 	})
 	defer stop()
 	if err != nil {

@@ -92,6 +92,14 @@ func (b *Broker) keyStorage() jetstream.StorageType {
 	return b.storage()
 }
 
+// dedupeWindow is for how long NATS compares ids of records, which are idempotency keys; see keyMemory.
+func (b *Broker) dedupeWindow() time.Duration {
+	if b.server != nil {
+		return time.Second
+	}
+	return keyWindow
+}
+
 // open makes sure that the stream of a channel exists.
 func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 	p := shardOf(ch) % historyStreams
@@ -116,7 +124,7 @@ func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 	at := fmt.Sprintf("%s.h.%d.%d", b.opts.Prefix, class, p)
 	cfg := jetstream.StreamConfig{
 		Name: b.streamName(class, p), Subjects: []string{at + ".*.*"}, Storage: b.storage(), Replicas: b.opts.Replicas,
-		MaxMsgsPerSubject: int64(classes[class]), MaxAge: metaAge, Duplicates: keyWindow,
+		MaxMsgsPerSubject: int64(classes[class]), MaxAge: metaAge, Duplicates: b.dedupeWindow(),
 		AllowDirect: true, Discard: jetstream.DiscardOld,
 	}
 	if b.server == nil {
@@ -159,7 +167,7 @@ type ack struct {
 }
 
 // store writes one record if last is the sequence of its subject's last one. msgID, if
-// set, is an id a stream takes only once within keyWindow. Errors: errStale, or one
+// set, is an id a stream takes only once within its window. Errors: errStale, or one
 // after which the record may be there or not.
 func (b *Broker) store(ctx context.Context, subject string, data []byte, last uint64, msgID string) (ack, error) {
 	m := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{}}

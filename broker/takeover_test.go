@@ -25,6 +25,9 @@ func TestSuspend(t *testing.T) {
 	_ = ledger.Close(t.Context())
 	live := PublishOptions{IdempotencyKey: "k"} // without history
 	publish(t, old, "live", "a", live)
+	key := kept
+	key.IdempotencyKey = "k"
+	keyed := publish(t, old, "keyed", "a", key)
 	if err := old.Suspend(); err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +61,9 @@ func TestSuspend(t *testing.T) {
 	}
 	if _, suppressed, err := next.Publish(t.Context(), "live", Publication{Data: []byte("a")}, live); err != nil || !suppressed {
 		t.Errorf("the same key again: suppressed %v, error %v", suppressed, err)
+	}
+	if pos, suppressed, err := next.Publish(t.Context(), "keyed", Publication{Data: []byte("a")}, key); err != nil || !suppressed || pos != keyed {
+		t.Errorf("the same key again: %+v, suppressed %v, error %v; want %+v", pos, suppressed, err, keyed)
 	}
 	lost := make(chan string, 1)
 	ledger, err = next.NewLedger(t.Context(), LedgerOptions{Lost: func(key string, _ []byte, done func()) error { lost <- key; done(); return nil }})
