@@ -198,7 +198,11 @@ func (h *loop) appendRecord(dst []byte, c *Conn, held *poller.Held, session []by
 	}
 	dst = append(dst, byte(state), byte(c.flags&(flagPinged|flagHeld)), c.route, c.window)
 	dst = pack.AppendInt(dst, int64(int32(c.clock-h.now())))
-	dst = pack.AppendUint(dst, h.left(h.nextBeat(c)))
+	beat := uint32(0)
+	if state == stateOpen {
+		beat = h.nextBeat(c)
+	}
+	dst = pack.AppendUint(dst, h.left(beat))
 	dst = pack.AppendUint(dst, h.left(h.soft[c.pc.Handle()]))
 	var head []byte
 	var dec *ws.Decoder
@@ -344,6 +348,9 @@ func (h *loop) restore(r *pack.Reader, fd int) error {
 		if rt == nil {
 			err = fmt.Errorf("conn: a record has route %d, which this server has not", route)
 		}
+	}
+	if err == nil && st == stateTLS && int(route) >= len(h.server.tls.handshakers) {
+		err = fmt.Errorf("conn: a record is of TLS address %d, which this server has not", route)
 	}
 	if err != nil {
 		_ = unix.Close(fd)

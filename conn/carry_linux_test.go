@@ -95,7 +95,12 @@ func take(t testing.TB, from, to *Server, fail error) (Carried, error) {
 	}
 	to.Begin(done.Generations)
 	for _, ln := range listening {
-		if _, err := to.Listen(ln.Address); err != nil {
+		if len(to.tls.addresses) > 0 {
+			_, err = to.ListenTLS(ln.Address, carryTLS())
+		} else {
+			_, err = to.Listen(ln.Address)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -301,4 +306,34 @@ func TestCarryStays(t *testing.T) {
 	if f, err := readFrame(c); err != nil || f.op != ws.OpClose || binary.BigEndian.Uint16(f.payload) != uint16(ws.CloseServiceRestart) {
 		t.Errorf("%+v %v", f, err)
 	}
+}
+
+// TestCarryAlone: a connection that has asked for nothing yet is carried though no other one ever had
+// a beat, as its route may have.
+func TestCarryAlone(t *testing.T) {
+	var both [2]*Server
+	for i := range both {
+		s, err := New(Options{Logger: slog.New(slog.DiscardHandler), Routes: []*Route{
+			{Path: "/echo", Handler: &hooks{message: echo}, Beat: func(*Conn) time.Duration { return time.Hour }},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { stopNow(s) })
+		both[i] = s
+	}
+	addr, err := both[0].Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, "it is there", func() bool { return both[0].Poller().Live() == 1 })
+	if done, err := take(t, both[0], both[1], nil); err != nil || done.Conns != 1 {
+		t.Fatal(done, err)
+	}
+	upgradeOver(t, c, "/echo")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 
 	"roost/poller"
 	"roost/poller/ktls"
@@ -21,26 +22,39 @@ const recordHandshake = 0x16 // the first byte of TLS (RFC 8446, 5.1)
 // by o. The time to the first byte, and again to the upgrade request after the
 // handshake, is HandshakeTimeout. Linux only. Not at the same time as another ListenTLS.
 func (s *Server) ListenTLS(address string, o ktls.Options) (netip.AddrPort, error) {
-	o.Done = s.secured
-	if o.Logger == nil {
-		o.Logger = s.opts.Logger
-	}
-	hs, err := ktls.New(o)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	s.tls.mu.Lock()
-	index := len(s.tls.handshakers)
-	s.tls.handshakers = append(s.tls.handshakers, hs)
-	s.tls.mu.Unlock()
-	if index >= maxRoutes {
-		return netip.AddrPort{}, errors.New("conn: too many TLS addresses")
+	index := slices.Index(s.tls.addresses, address)
+	if index < 0 {
+		index = len(s.tls.addresses)
+		if err := s.Secure(address, o); err != nil {
+			return netip.AddrPort{}, err
+		}
 	}
 	return s.poller.ListenFor(address, func(pc *poller.Conn) {
 		c := connOf(pc)
 		c.state, c.route = stateTLS, uint8(index)
 		c.loop().Open(pc)
 	})
+}
+
+// Secure makes everything ready for ListenTLS, which then takes no options. A server that takes over
+// needs that before Restore: clients may have come to the address and have sent nothing yet.
+func (s *Server) Secure(address string, o ktls.Options) error {
+	if len(s.tls.addresses) >= maxRoutes {
+		return errors.New("conn: too many TLS addresses")
+	}
+	o.Done = s.secured
+	if o.Logger == nil {
+		o.Logger = s.opts.Logger
+	}
+	hs, err := ktls.New(o)
+	if err != nil {
+		return err
+	}
+	s.tls.mu.Lock()
+	defer s.tls.mu.Unlock()
+	s.tls.addresses = append(s.tls.addresses, address)
+	s.tls.handshakers = append(s.tls.handshakers, hs)
+	return nil
 }
 
 // hello gives a connection whose first bytes have come to its handshake.

@@ -87,6 +87,9 @@ func (l *Loop) release(c *Conn) {
 	l.slots.remove(c)
 	l.poller.live.Add(-1)
 	l.load.Add(-1)
+	if c.own&ownTLS != 0 {
+		l.count.tls--
+	}
 	_ = l.engine.forget(fd) // the other process has the same file, so a close alone would not end its events here
 	l.closing = append(l.closing, fd)
 	l.ring()

@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +34,7 @@ const (
 	spareDescriptors = 256
 	internalListener = "internal " // and the address, as it is configured
 	clientsListener  = "clients "
+	secureListener   = "TLS clients "
 )
 
 // predecessor is this process, as one that takes over sees it.
@@ -94,8 +94,13 @@ func (o *predecessor) Dismiss() {
 
 // Listeners implements handoff.Old.
 func (o *predecessor) Listeners() (all []handoff.Listener, err error) {
+	plain, _ := o.config.Addresses()
 	for _, ln := range o.server.Poller().Listening() {
-		all = append(all, handoff.Listener{Name: clientsListener + ln.Address, FDs: ln.FDs})
+		kind := secureListener
+		if ln.Address == plain {
+			kind = clientsListener
+		}
+		all = append(all, handoff.Listener{Name: kind + ln.Address, FDs: ln.FDs})
 	}
 	fd, err := o.internal.descriptor()
 	if err != nil {
@@ -211,6 +216,11 @@ func (n *successor) Prepare(o handoff.Offer) error {
 	if err := n.prepare(n.process, n.log); err != nil {
 		return err
 	}
+	if _, secure := n.Addresses(); secure != "" {
+		if err := n.server.Secure(secure, n.tlsOptions(&n.Config, n.log)); err != nil {
+			return err
+		}
+	}
 	makeRoom(o.Connections)
 	n.server.Await()
 	if missing := n.server.Expect(o.Paths); len(missing) > 0 {
@@ -246,18 +256,24 @@ func makeRoom(conns int) {
 // Listener implements handoff.New.
 func (n *successor) Listener(ln handoff.Listener) error {
 	plain, secure := n.Addresses()
-	switch address, clients := strings.CutPrefix(ln.Name, clientsListener); {
-	case clients && (address == plain || address == secure):
-		n.server.Poller().Inherit(poller.Listening{Address: address, FDs: ln.FDs})
+	switch ln.Name {
+	case clientsListener + plain:
+		n.server.Poller().Inherit(poller.Listening{Address: plain, FDs: ln.FDs})
 		return nil
-	case ln.Name == internalListener+n.InternalAddress && len(ln.FDs) == 1:
+	case secureListener + secure:
+		n.server.Poller().Inherit(poller.Listening{Address: secure, FDs: ln.FDs})
+		return nil
+	case internalListener + n.InternalAddress:
+		if len(ln.FDs) != 1 {
+			break
+		}
 		f := os.NewFile(uintptr(ln.FDs[0]), ln.Name)
 		defer f.Close()
 		l, err := net.FileListener(f)
 		n.inherited = l
 		return err
 	}
-	return fmt.Errorf("the old process listens for %s, and this configuration names another address: addresses change by a restart", ln.Name)
+	return fmt.Errorf("the old process listens for %s, and this configuration names no such address: addresses, and whether they speak TLS, change by a restart", ln.Name)
 }
 
 // Early implements handoff.New.

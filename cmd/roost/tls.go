@@ -54,12 +54,7 @@ func (p *process) listen(c *config.Config, log *slog.Logger) error {
 	if secure == "" {
 		return nil
 	}
-	most := c.MaxTLSFallback
-	if most == 0 {
-		most = -1
-	}
-	addr, err := p.server.ListenTLS(secure, ktls.Options{Config: p.certificates.source.Config(), NoKernel: c.NoKernelTLS,
-		MaxFallback: most, Logger: log})
+	addr, err := p.server.ListenTLS(secure, p.tlsOptions(c, log))
 	if err != nil {
 		return err
 	}
@@ -67,6 +62,14 @@ func (p *process) listen(c *config.Config, log *slog.Logger) error {
 		p.address = p.tlsAddress
 	}
 	return nil
+}
+
+func (p *process) tlsOptions(c *config.Config, log *slog.Logger) ktls.Options {
+	most := c.MaxTLSFallback
+	if most == 0 {
+		most = -1
+	}
+	return ktls.Options{Config: p.certificates.source.Config(), NoKernel: c.NoKernelTLS, MaxFallback: most, Logger: log}
 }
 
 // page is the URL of the page of --dev.
