@@ -32,7 +32,7 @@ func (h halves) Write(b []byte) (int, error) {
 
 // TestTLSCarried: clients of a TLS address go from server to server: those that have sent nothing
 // yet, and, where the kernel carries the records, those that talk, in the middle of records and
-// messages. A server that has no such address refuses all of them.
+// messages.
 func TestTLSCarried(t *testing.T) {
 	const address = "127.0.0.1:0"
 	old := carryServer(t)
@@ -62,9 +62,6 @@ func TestTLSCarried(t *testing.T) {
 	}
 	eventually(t, "all are there", func() bool { return old.Poller().Live() == 1+len(talking) })
 	for round := range 4 {
-		if _, err := take(t, old, carryServer(t), nil); err == nil {
-			t.Fatal("a server without TLS has taken clients of a TLS address")
-		}
 		next := carryServer(t)
 		if err := next.Secure(address, carryTLS()); err != nil {
 			t.Fatal(err)
@@ -95,6 +92,25 @@ func TestTLSCarried(t *testing.T) {
 			t.Errorf("after the end of the client's side: %v", err)
 		}
 	}
+}
+
+// TestTLSRefused: a server that has no such address refuses a client of it, which stays.
+func TestTLSRefused(t *testing.T) {
+	old := carryServer(t)
+	addr, err := old.ListenTLS("127.0.0.1:0", carryTLS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	eventually(t, "it is there", func() bool { return old.Poller().Live() == 1 })
+	if _, err := take(t, old, carryServer(t), nil); err == nil {
+		t.Fatal("a server without TLS has taken it")
+	}
+	upgradeOver(t, tls.Client(silent, &tls.Config{InsecureSkipVerify: true}), "/echo")
 }
 
 func overTLS(t *testing.T, addr string) *tls.Conn {

@@ -5,6 +5,6 @@ while read -r module; do insmod "/modules/$module.ko" || echo "ktls: cannot load
 ulimit -n 16384
 read -r tests </tests
 for program in ktls conn gateway; do
-	"$program.test" -test.v -test.run "$tests"
+	"$program.test" -test.v -test.timeout 4m -test.run "$tests"
 	echo "$program: tests ended with code $?"
 done
