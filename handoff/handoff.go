@@ -31,6 +31,7 @@ type Offer struct {
 	PID         int      `json:"pid"`
 	Loops       int      `json:"loops"`
 	Connections int      `json:"connections"`
+	Heap        uint64   `json:"heap"`  // in use, in bytes
 	Paths       []string `json:"paths"` // of the routes, as records name them
 }
 

@@ -24,12 +24,17 @@ const (
 // left behind. The runtime keeps twice the live heap and gives the rest back slowly,
 // which a density gateway should not; so once the count has been still for a moment
 // after a change, again when what the change kept busy has come to rest, and every
-// staleCheck where garbage has gathered, it is collected and released.
+// staleCheck where garbage has gathered that the collector did not look at, it is collected
+// and released. What messages have in turn belongs to them: to get it back from the system
+// costs more than it takes. Connections that were taken over are no wave.
 func giveMemoryBack(ctx context.Context, srv *conn.Server) {
 	tick := time.NewTicker(calmCheck)
 	defer tick.Stop()
-	var seen, released uint64
-	var next, again, stale time.Time // again is zero unless a second release is to come
+	st := srv.Poller().Stats()
+	seen := st.Opened + st.Closed
+	released := seen
+	var next, again time.Time // again is zero unless a second release is to come
+	stale, cycles := time.Now().Add(staleCheck), collections()
 	for {
 		select {
 		case <-ctx.Done():
@@ -40,7 +45,13 @@ func giveMemoryBack(ctx context.Context, srv *conn.Server) {
 			calm := changes == seen
 			seen = changes
 			second := !again.IsZero() && now.After(again)
-			if !calm || now.Before(next) || changes == released && !second && (now.Before(stale) || !garbage()) {
+			old := false
+			if now.After(stale) {
+				was := cycles
+				cycles, stale = collections(), now.Add(staleCheck)
+				old = cycles == was && garbage()
+			}
+			if !calm || now.Before(next) || changes == released && !second && !old {
 				continue
 			}
 			if again = (time.Time{}); changes != released {
@@ -49,9 +60,15 @@ func giveMemoryBack(ctx context.Context, srv *conn.Server) {
 			released = changes
 			debug.FreeOSMemory()
 			next = now.Add(calmShare * time.Since(now))
-			stale = now.Add(staleCheck)
 		}
 	}
+}
+
+// collections is how often the collector has run by itself.
+func collections() uint64 {
+	s := []runtimemetrics.Sample{{Name: "/gc/cycles/automatic:gc-cycles"}}
+	runtimemetrics.Read(s)
+	return s[0].Value.Uint64()
 }
 
 // garbage reports whether the heap holds clearly more than the last collection left.

@@ -75,7 +75,7 @@ func (o *predecessor) Offer(h handoff.Hello) (handoff.Offer, error) {
 	case h.Descriptors < uint64(live)+spareDescriptors:
 		return handoff.Offer{}, fmt.Errorf("there are %d connections, and it may have %d descriptors", live, h.Descriptors)
 	}
-	return handoff.Offer{Program: version, PID: os.Getpid(), Loops: len(o.server.Poller().Loops()), Connections: live, Paths: o.server.Paths()}, nil
+	return handoff.Offer{Program: version, PID: os.Getpid(), Loops: len(o.server.Poller().Loops()), Connections: live, Heap: heapInUse(), Paths: o.server.Paths()}, nil
 }
 
 // Early implements handoff.Old.
@@ -221,7 +221,7 @@ func (n *successor) Prepare(o handoff.Offer) error {
 			return err
 		}
 	}
-	makeRoom(o.Connections)
+	makeRoom(max(roomAnyway+o.Connections*roomPerConn, int(min(o.Heap, maxRoom))))
 	n.server.Await()
 	if missing := n.server.Expect(o.Paths); len(missing) > 0 {
 		return fmt.Errorf("the old process has routes that this configuration has not: %q", missing)
@@ -232,18 +232,28 @@ func (n *successor) Prepare(o handoff.Offer) error {
 const (
 	roomPerConn = 2 << 10  // bytes of heap, with what becomes garbage on the way
 	roomAnyway  = 16 << 20 // for the store
+	maxRoom     = 512 << 20
 	roomPiece   = 256 << 10
 )
 
-// makeRoom has the kernel give the memory that so many connections will take, and stops the
-// garbage collector: both would make clients wait later.
-func makeRoom(conns int) {
+// heapInUse is what this process's heap takes, in bytes.
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
+}
+
+// makeRoom has the kernel give so much memory, and stops the garbage collector: both would make
+// clients wait later.
+func makeRoom(bytes int) {
 	var all [][]byte
-	for left := roomAnyway + conns*roomPerConn; left > 0; left -= roomPiece {
+	for left := bytes; left > 0; left -= roomPiece {
 		begin := time.Now()
 		b := make([]byte, roomPiece)
-		for i := 0; i < len(b); i += os.Getpagesize() {
-			b[i] = 1
+		if unix.Madvise(b, unix.MADV_POPULATE_WRITE) != nil { // Linux before 5.14; page by page it takes 16 times as long
+			for i := 0; i < len(b); i += os.Getpagesize() {
+				b[i] = 1
+			}
 		}
 		all = append(all, b)
 		time.Sleep(time.Since(begin)) // the old process needs the processor, too
