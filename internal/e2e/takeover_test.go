@@ -207,7 +207,7 @@ func TestTakeoverLeavesBehind(t *testing.T) {
 		r.send(&protocol.Command{Id: 2, Rpc: &protocol.RPCRequest{Method: "m", Data: []byte("1")}})
 		<-hung
 	}
-	g = g.succeed(t)
+	g.succeed(t)
 	b.wantAll(t, ids[:3])
 	b.mu.Lock()
 	defer b.mu.Unlock()
