@@ -313,3 +313,47 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// A new process that has taken everything and ended its side before the old one could say go counts:
+// an error of the old one's sending decides nothing.
+func TestGoCannotBeSent(t *testing.T) {
+	old := new(oldFake)
+	s, path := socket(t, old)
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	l := &link{conn: c}
+	if err := l.sendJSON(kindHello, Hello{Version: Version}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.expect(kindOffer); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.send(kindPrepared, nil); err != nil {
+		t.Fatal(err)
+	}
+	for m := (message{}); m.kind != kindEnd; {
+		if m, err = l.receive(); err != nil {
+			t.Fatal(err)
+		}
+		closeAll(m.fds)
+	}
+	var all []byte
+	for _, k := range []kind{kindReady, kindTook, kindUp} {
+		all = append(all, byte(k), 0, 0, 0, 0, 0)
+	}
+	if _, err := c.Write(all); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	select {
+	case <-s.Given():
+	case <-time.After(20 * time.Second):
+		t.Fatalf("not given: %q", old.calls)
+	}
+	if old.has("resume") || old.has("survive") || !old.has("release") {
+		t.Errorf("the old process did %q", old.calls)
+	}
+}

@@ -99,7 +99,7 @@ func (l *link) send(k kind, body []byte, fds ...int) error {
 		more, err = l.conn.Write(head[n:])
 		n += more
 	}
-	if err == nil {
+	if err == nil && len(body) > 0 { // the other process may have read the head, and ended
 		_, err = l.conn.Write(body)
 	}
 	if err != nil {
