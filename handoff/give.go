@@ -150,11 +150,7 @@ func (s *Socket) give(l *link) error {
 	l.deadline(upTime)
 	Fault("old up")
 	if _, err = l.expect(kindUp); err != nil && !orphaned(err) {
-		kill(pid) // nobody else may have what this process is about to serve
-		l.deadline(goTime)
-		if _, late := l.expect(kindUp); late == nil {
-			err = nil
-		}
+		l.end(pid) // nobody else may have what this process is about to serve
 	}
 	Fault("old release")
 	s.old.Release() // not before: it would take the processor from the one that begins
@@ -184,10 +180,15 @@ func (l *link) dismiss(pid int, why error) {
 	l.deadline(goTime)
 	_ = l.send(kindAbort, []byte(why.Error()))
 	if l.drain() != nil {
-		kill(pid)
-		l.deadline(goTime)
-		_ = l.drain()
+		l.end(pid)
 	}
+}
+
+// end kills the new process, and returns when it has no hold on anything any more.
+func (l *link) end(pid int) {
+	kill(pid)
+	l.deadline(goTime)
+	_ = l.drain()
 }
 
 // drain receives until the other process has ended.
@@ -243,7 +244,9 @@ func (s *Socket) early(l *link) (told bool, err error) {
 	if err = l.send(kindFollow, nil); err == nil {
 		_, err = l.expect(kindFollow)
 	}
-	s.old.Settle()
+	if err == nil {
+		s.old.Settle()
+	}
 	return told, err
 }
 
