@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func take(t testing.TB, from, to *Server, fail error) (Carried, error) {
 	}
 	to.Begin(done.Generations)
 	for _, ln := range listening {
-		if len(to.tls.addresses) > 0 {
+		if _, secure := to.tls.secured[ln.Address]; secure {
 			_, err = to.ListenTLS(ln.Address, carryTLS())
 		} else {
 			_, err = to.Listen(ln.Address)
@@ -220,11 +221,7 @@ func TestCarry(t *testing.T) {
 		start("/moving")
 		start("/echo")
 	}
-	half, err := net.Dial("tcp", addr.String()) // has sent half of its request
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = half.Close() })
+	half := dialTCP(t, addr) // has sent half of its request
 	request := upgradeRequest("/echo")
 	_, _ = io.WriteString(half, request[:40])
 	handles := make(map[poller.Handle]bool)
@@ -265,6 +262,16 @@ func TestCarry(t *testing.T) {
 	all.Wait()
 }
 
+func dialTCP(t testing.TB, addr netip.AddrPort) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 func readHead(c net.Conn) error {
 	var head []byte
 	for b := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); {
@@ -286,11 +293,7 @@ func TestCarryStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := dialTCP(t, addr)
 	_, _ = io.WriteString(c, upgradeRequest("/stays"))
 	if err := readHead(c); err != nil {
 		t.Fatal(err)
@@ -326,11 +329,7 @@ func TestCarryAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := dialTCP(t, addr)
 	eventually(t, "it is there", func() bool { return both[0].Poller().Live() == 1 })
 	if done, err := take(t, both[0], both[1], nil); err != nil || done.Conns != 1 {
 		t.Fatal(done, err)

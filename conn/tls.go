@@ -49,7 +49,7 @@ type TLSStats struct {
 // security is what a server has for TLS.
 type security struct {
 	handshakers []*ktls.Handshaker // static once there are connections, which name them by index
-	addresses   []string           // theirs
+	secured     map[string]int     // those of addresses that ListenTLS is still to come for
 	outcomes    tally.Of[string]
 
 	mu     sync.Mutex // guards the rest

@@ -40,17 +40,13 @@ func TestTLSCarried(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
+	silent := dialTCP(t, addr)
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	var talking []*tls.Conn
 	if kernelTLS {
 		for _, path := range []string{"/moving", "/echo", "/moving", "/echo"} {
-			c := overTLS(t, addr.String())
+			c := tls.Client(halves{dialTCP(t, addr)}, &tls.Config{InsecureSkipVerify: true})
 			talking = append(talking, c)
 			upgradeOver(t, c, path)
 			all.Go(func() {
@@ -101,11 +97,7 @@ func TestTLSRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
+	silent := dialTCP(t, addr)
 	eventually(t, "it is there", func() bool { return old.Poller().Live() == 1 })
 	if _, err := take(t, old, carryServer(t), nil); err == nil {
 		t.Fatal("a server without TLS has taken it")
@@ -113,14 +105,20 @@ func TestTLSRefused(t *testing.T) {
 	upgradeOver(t, tls.Client(silent, &tls.Config{InsecureSkipVerify: true}), "/echo")
 }
 
-func overTLS(t *testing.T, addr string) *tls.Conn {
-	t.Helper()
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
+// TestTLSAgain: every ListenTLS has its own options, though the address is written alike.
+func TestTLSAgain(t *testing.T) {
+	s := carryServer(t)
+	if err := s.Secure("127.0.0.1:0", carryTLS()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = nc.Close() })
-	return tls.Client(halves{nc}, &tls.Config{InsecureSkipVerify: true})
+	for range 2 {
+		if _, err := s.ListenTLS("127.0.0.1:0", carryTLS()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.tls.handshakers); n != 2 {
+		t.Errorf("%d addresses have their own handshakes, want 2", n)
+	}
 }
 
 func upgradeOver(t *testing.T, c net.Conn, path string) {

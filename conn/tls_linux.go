@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"slices"
 
 	"roost/poller"
 	"roost/poller/ktls"
@@ -22,10 +21,11 @@ const recordHandshake = 0x16 // the first byte of TLS (RFC 8446, 5.1)
 // by o. The time to the first byte, and again to the upgrade request after the
 // handshake, is HandshakeTimeout. Linux only. Not at the same time as another ListenTLS.
 func (s *Server) ListenTLS(address string, o ktls.Options) (netip.AddrPort, error) {
-	index := slices.Index(s.tls.addresses, address)
-	if index < 0 {
-		index = len(s.tls.addresses)
-		if err := s.Secure(address, o); err != nil {
+	index, ready := s.tls.secured[address]
+	delete(s.tls.secured, address) // a later one of that name, say of port 0, is another address
+	if !ready {
+		var err error
+		if index, err = s.secure(o); err != nil {
 			return netip.AddrPort{}, err
 		}
 	}
@@ -36,11 +36,24 @@ func (s *Server) ListenTLS(address string, o ktls.Options) (netip.AddrPort, erro
 	})
 }
 
-// Secure makes everything ready for ListenTLS, which then takes no options. A server that takes over
-// needs that before Restore: clients may have come to the address and have sent nothing yet.
+// Secure makes everything ready for ListenTLS, which then does not look at its options. A server that
+// takes over needs that before Restore: clients may have come to the address and have sent nothing yet.
 func (s *Server) Secure(address string, o ktls.Options) error {
-	if len(s.tls.addresses) >= maxRoutes {
-		return errors.New("conn: too many TLS addresses")
+	index, err := s.secure(o)
+	if err != nil {
+		return err
+	}
+	if s.tls.secured == nil {
+		s.tls.secured = make(map[string]int)
+	}
+	s.tls.secured[address] = index
+	return nil
+}
+
+// secure makes a handshaker and returns its index.
+func (s *Server) secure(o ktls.Options) (index int, err error) {
+	if len(s.tls.handshakers) >= maxRoutes {
+		return 0, errors.New("conn: too many TLS addresses")
 	}
 	o.Done = s.secured
 	if o.Logger == nil {
@@ -48,13 +61,12 @@ func (s *Server) Secure(address string, o ktls.Options) error {
 	}
 	hs, err := ktls.New(o)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s.tls.mu.Lock()
 	defer s.tls.mu.Unlock()
-	s.tls.addresses = append(s.tls.addresses, address)
 	s.tls.handshakers = append(s.tls.handshakers, hs)
-	return nil
+	return len(s.tls.handshakers) - 1, nil
 }
 
 // hello gives a connection whose first bytes have come to its handshake.
