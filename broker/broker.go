@@ -236,11 +236,12 @@ func New(o Options) (b *Broker, err error) {
 			return b, err
 		}
 	}
-	if b.hold.holding = o.Heir != nil && b.server == nil; b.hold.holding {
+	taking := o.Heir != nil && b.server == nil // see Know and Enter
+	if b.hold.holding = taking; taking {
 		b.Settle() // or what the old one took before Watch might come here still
 	}
-	if err := b.hear(); err != nil || b.hold.holding {
-		return b, err // see Know and Enter
+	if err := b.hear(); err != nil || taking {
+		return b, err
 	}
 	return b, b.join()
 }

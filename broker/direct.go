@@ -96,8 +96,8 @@ func (b *Broker) asked(m *nats.Msg) {
 		return
 	}
 	if msg.What == "sync" {
-		b.inStep(m, msg)
+		b.inStep(m, msg.Boot)
 		return
 	}
-	b.pass(heldMessage{msg: m, nodeMessage: msg})
+	b.pass(heldMessage{msg: m, node: &msg})
 }

@@ -44,8 +44,9 @@ func (m *keyMemory) init() {
 func (m *keyMemory) look(k key, id keyHash) (pos Position, found, complete bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.prune(time.Now())
-	if p, ok := m.known[id]; ok && p.at >= tooOld(time.Now()) {
+	now := time.Now()
+	m.prune(now)
+	if p, ok := m.known[id]; ok && p.at >= tooOld(now) {
 		return p.pos, true, true
 	}
 	if _, ok := m.unsure[k]; ok {
@@ -54,7 +55,7 @@ func (m *keyMemory) look(k key, id keyHash) (pos Position, found, complete bool)
 	if _, ok := m.loaded[k]; ok {
 		return pos, false, true
 	}
-	return pos, false, time.Since(m.since) > keyWindow
+	return pos, false, now.Sub(m.since) > keyWindow
 }
 
 // add notes a key that was taken.
@@ -155,6 +156,13 @@ func (a *attempt) taken(ctx context.Context) (Position, bool, error) {
 	m.read(a.c.key)
 	pos, found, _ = m.look(a.c.key, a.key)
 	return pos, found, nil
+}
+
+// tookKey notes that the attempt's key, if it has one, is taken.
+func (a *attempt) tookKey(pos Position) {
+	if a.msgID != "" && a.b.server != nil {
+		a.b.keys.add(a.key, pos, a.rec.Time)
+	}
 }
 
 // keyed returns the key of a record that has one.

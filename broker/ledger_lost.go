@@ -155,9 +155,7 @@ func (l *Ledger) absentees(alive func(key string) bool) (all map[string]item, ok
 	run := l.run(l.b.opts.Node, l.b.boot)
 	all = make(map[string]item)
 	for from, failures := uint64(1), 0; ; {
-		ctx, cancel := context.WithTimeout(l.life, requestTimeout)
-		items, more, err := l.b.readBatch(ctx, place{l.stream, run + "*"}, "seq", from)
-		cancel()
+		items, more, err := l.b.readBatch(l.life, place{l.stream, run + "*"}, "seq", from)
 		if err != nil {
 			failures++
 			if pause(l.life, failures); l.life.Err() != nil {

@@ -47,9 +47,9 @@ type liveHold struct {
 
 // heldMessage is one of a partition, or between nodes.
 type heldMessage struct {
-	sh  *shard // nil between nodes
-	msg *nats.Msg
-	nodeMessage
+	msg  *nats.Msg
+	sh   *shard       // nil between nodes,
+	node *nodeMessage // and this is what msg says
 }
 
 // liveID names a message that no stream keeps.
@@ -89,8 +89,8 @@ func (b *Broker) take(m heldMessage) {
 	switch {
 	case m.sh != nil:
 		b.process(m.sh, m.msg)
-	case b.hold.first(m.Boot, m.ID):
-		b.heed(m.msg, m.nodeMessage)
+	case b.hold.first(m.node.Boot, m.node.ID):
+		b.heed(m.msg, m.node)
 	}
 }
 
@@ -129,12 +129,13 @@ func (b *Broker) Watch() (begun bool) {
 // Watch: who follows these hears all that this broker does. Not for several goroutines at a time.
 func (b *Broker) Partitions() (channels []string) {
 	for i := range b.shards {
+		if b.hold.named[i] {
+			continue
+		}
 		sh := &b.shards[i]
 		sh.mu.Lock()
-		for ch := range sh.follows {
-			if !b.hold.named[i] {
-				channels = append(channels, ch)
-			}
+		for ch := range sh.follows { // any
+			channels = append(channels, ch)
 			b.hold.named[i] = true
 			break
 		}
@@ -160,7 +161,11 @@ func (b *Broker) Cut() {
 }
 
 // Seen is what Know needs: what was taken since Watch. This broker should publish nothing any more.
+// It is nil for the embedded server.
 func (b *Broker) Seen() []byte {
+	if b.server != nil {
+		return nil
+	}
 	h := &b.hold
 	h.seenMu.Lock()
 	defer h.seenMu.Unlock()

@@ -182,12 +182,12 @@ func (b *Broker) nodeMessage(m *nats.Msg) {
 			_ = b.toNodes(nodeMessage{What: "beat"}) // the next one will do
 		}
 	case "notice", "survey":
-		b.pass(heldMessage{msg: m, nodeMessage: msg})
+		b.pass(heldMessage{msg: m, node: &msg})
 	}
 }
 
 // heed does what a message between nodes says.
-func (b *Broker) heed(m *nats.Msg, msg nodeMessage) {
+func (b *Broker) heed(m *nats.Msg, msg *nodeMessage) {
 	switch msg.What {
 	case "notice":
 		b.handler.Notice(msg.Kind, msg.Data)
@@ -202,7 +202,7 @@ func (b *Broker) heed(m *nats.Msg, msg nodeMessage) {
 
 // answer replies to another node, on a goroutine of its own: beats must not wait for it.
 // Each that is under way holds one of free.
-func (b *Broker) answer(m *nats.Msg, msg nodeMessage, free chan struct{}) {
+func (b *Broker) answer(m *nats.Msg, msg *nodeMessage, free chan struct{}) {
 	select {
 	case free <- struct{}{}:
 	default:

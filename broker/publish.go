@@ -231,7 +231,9 @@ func (a *attempt) step(ctx context.Context) (pos Position, settled, suppressed b
 		}
 		fallthrough
 	case err == nil && ack.Duplicate:
-		pos, err = a.duplicate(ctx, ack.Seq, top)
+		if pos, err = a.duplicate(ctx, ack.Seq, top); err == nil {
+			a.tookKey(pos)
+		}
 		return pos, err == nil, true, err
 	case err == nil:
 		return a.stored(ack.Seq), true, false, nil
@@ -323,13 +325,12 @@ func (a *attempt) stored(seq uint64) Position {
 		b.keep(a.sh, c, &pub)
 	}
 	a.sh.mu.Unlock()
-	if b.server != nil && a.msgID != "" {
-		b.keys.add(a.key, Position{pub.Offset, pub.Epoch}, pub.Time)
-	}
+	pos := Position{pub.Offset, pub.Epoch}
+	a.tookKey(pos)
 	if b.server != nil {
 		b.deliver(c.name, &pub)
 	}
-	return Position{pub.Offset, pub.Epoch}
+	return pos
 }
 
 // once takes an idempotency key of a channel without history.

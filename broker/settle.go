@@ -89,9 +89,9 @@ func (b *Broker) sync(ctx context.Context, node string) error {
 }
 
 // inStep answers sync. One that takes this broker's place asks it, too, and hears its own question.
-func (b *Broker) inStep(m *nats.Msg, msg nodeMessage) {
+func (b *Broker) inStep(m *nats.Msg, boot string) {
 	b.hold.mu.RLock()
-	mine := b.hold.holding && msg.Boot == b.boot
+	mine := b.hold.holding && boot == b.boot
 	b.hold.mu.RUnlock()
 	if !mine {
 		b.reply(m, nil, nil)

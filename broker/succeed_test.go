@@ -12,13 +12,11 @@ import (
 
 // crowd is what another node does all the time while the place of one is taken.
 type crowd struct {
-	node     *Broker
-	channels []string
-	end      chan struct{}
-	done     sync.WaitGroup
-	sent     []int // publications, by channel
-	notices  int
-	asked    int
+	end     chan struct{}
+	done    sync.WaitGroup
+	sent    []int // publications, by channel
+	notices int
+	asked   int
 }
 
 // run does f again and again, with its count.
@@ -40,7 +38,7 @@ func (c *crowd) run(count *int, f func(n int) error, t *testing.T) {
 }
 
 func startCrowd(t *testing.T, node *Broker, channels []string) *crowd {
-	c := &crowd{node: node, channels: channels, end: make(chan struct{}), sent: make([]int, len(channels))}
+	c := &crowd{end: make(chan struct{}), sent: make([]int, len(channels))}
 	for i, ch := range channels {
 		c.run(&c.sent[i], func(n int) error {
 			_, _, err := node.Publish(t.Context(), ch, Publication{Data: []byte(strconv.Itoa(n))}, PublishOptions{})

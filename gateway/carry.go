@@ -91,12 +91,7 @@ func (n *Node) HearEarly(part []byte) error {
 func (n *Node) Cut() { n.broker.Cut() }
 
 // Seen is what Know needs, once the node is at rest.
-func (n *Node) Seen() []byte {
-	if len(n.opts.Broker.URLs) == 0 {
-		return nil
-	}
-	return n.broker.Seen()
-}
+func (n *Node) Seen() []byte { return n.broker.Seen() }
 
 // Know tells a node, before its server begins, what the one whose place it takes has Seen.
 func (n *Node) Know(seen []byte) error { return n.broker.Know(seen) }
