@@ -57,7 +57,7 @@ func TestStrangerPlay(t *testing.T) {
 func stranger(t *testing.T, what string) (p *proctest.Process, path string, stdin io.Closer) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("a process of another user needs root")
+		proctest.Skip(t, "a process of another user needs root")
 	}
 	dir, err := os.MkdirTemp("", "roost-stranger-")
 	if err != nil {

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/centrifugal/centrifuge-go"
-
 	"roost/internal/proctest"
 )
 
@@ -174,27 +172,9 @@ func (n *numbers) more(t *testing.T, count int) {
 }
 
 func faultAt(t *testing.T, who, step string, undisturbed bool, flags ...string) {
-	config := filepath.Join(t.TempDir(), "roost.yaml")
-	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	flags = append(flags, "--config", config)
 	fault := map[string]string{who: who + " " + step}
-	old, p := launchFaulty(t, fault["old"], loopback+":0", loopback+":0", flags...)
-	if old == nil {
-		t.Fatal(p.Log.String())
-	}
-	var clients []*sdk
-	var channels []string
-	for i := range 12 {
-		c, _ := old.connected(t, i%2 == 0, fmt.Sprint("user", i))
-		channel := fmt.Sprint("c", i)
-		c.subscribe(t, channel, centrifuge.SubscriptionConfig{})
-		clients, channels = append(clients, c), append(channels, channel)
-	}
-	n := publishNumbers(old.internal, channels)
-	n.more(t, 40)
-	next, p := launchFaulty(t, fault["new"], loopback+":0", loopback+":0", append(flags, "--takeover")...)
+	old := startMovable(t, fault["old"], flags...)
+	next, p := old.succeeded(t, fault["new"])
 	died := p
 	if who == "old" {
 		died = old.Process
@@ -208,18 +188,11 @@ func faultAt(t *testing.T, who, step string, undisturbed bool, flags ...string) 
 		t.Errorf("it ended by itself: %s", state)
 	}
 	if who == "old" && next == nil { // a supervisor
-		if next, p = launchFaulty(t, "", old.address, old.internal, flags...); next == nil {
+		if next, p = launchFaulty(t, "", old.address, old.internal, old.flags...); next == nil {
 			t.Fatalf("it does not start again:\n%s", p.Log.String())
 		}
 	}
-	n.more(t, 120)
-	n.end()
-	for i, c := range clients {
-		seesAll(t, c, channels[i], n.acked, i, len(channels))
-		if undisturbed {
-			c.undisturbed(t)
-		}
-	}
+	old.complete(t, undisturbed)
 }
 
 // seesAll tells whether a client has got all numbers that were acknowledged and are its

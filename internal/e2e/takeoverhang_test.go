@@ -13,53 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/centrifugal/centrifuge-go"
+	"roost/internal/proctest"
 )
-
-// movable is an old gateway with clients, and traffic for them.
-type movable struct {
-	*gateway
-	flags    []string
-	clients  []*sdk
-	channels []string
-	numbers  *numbers
-}
-
-func startMovable(t *testing.T, fault string, flags ...string) *movable {
-	t.Helper()
-	config := filepath.Join(t.TempDir(), "roost.yaml")
-	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m := &movable{flags: append([]string{"--config", config}, flags...)}
-	g, p := launchFaulty(t, fault, loopback+":0", loopback+":0", m.flags...)
-	if g == nil {
-		t.Fatal(p.Log.String())
-	}
-	m.gateway = g
-	for _, channel := range []string{"c0", "c1", "c2", "c3"} {
-		c, _ := g.connected(t, len(m.clients)%2 == 0, "user"+channel)
-		c.subscribe(t, channel, centrifuge.SubscriptionConfig{})
-		m.clients, m.channels = append(m.clients, c), append(m.channels, channel)
-	}
-	m.numbers = publishNumbers(g.internal, m.channels)
-	m.numbers.more(t, 20)
-	return m
-}
-
-// complete checks that the clients have got everything, after some more of it, and that they noticed
-// nothing unless it is to be expected.
-func (m *movable) complete(t *testing.T, undisturbed bool) {
-	t.Helper()
-	m.numbers.more(t, 40)
-	m.numbers.end()
-	for i, c := range m.clients {
-		seesAll(t, c, m.channels[i], m.numbers.acked, i, len(m.channels))
-		if undisturbed {
-			c.undisturbed(t)
-		}
-	}
-}
 
 // A new process that hangs is sent away, and the old one goes on; its connections are lost only if
 // they were the new one's.
@@ -69,7 +24,7 @@ func TestTakeoverHangs(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			m := startMovable(t, "", "--data", filepath.Join(t.TempDir(), "data"))
-			next, p := launchFaulty(t, "stop new "+step, loopback+":0", loopback+":0", append(m.flags, "--takeover")...)
+			next, p := m.succeeded(t, "stop new "+step)
 			if next != nil {
 				t.Fatal("it has taken over")
 			}
@@ -97,7 +52,7 @@ func TestTakeoverFromOneThatHangs(t *testing.T) {
 				time.Sleep(pause)
 				_ = m.Cmd.Process.Signal(syscall.SIGCONT)
 			}()
-			next, _ := launchFaulty(t, "", loopback+":0", loopback+":0", append(m.flags, "--takeover")...)
+			next, _ := m.succeeded(t, "")
 			if took := next != nil; took != (pause == time.Second) {
 				t.Errorf("the new process has taken over: %v", took)
 			}
@@ -119,7 +74,7 @@ func TestTakeoverDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {
-		t.Skipf("a small file system needs root: %v", err)
+		proctest.Skip(t, "a small file system needs root: "+err.Error())
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
@@ -130,7 +85,7 @@ func TestTakeoverDiskFull(t *testing.T) {
 	m.numbers.end() // or nothing would be stored any more, whoever has the folder: NATS does not try again
 	ballast := filepath.Join(dir, "ballast")
 	fill(t, ballast)
-	next, _ := launchFaulty(t, "", loopback+":0", loopback+":0", append(m.flags, "--takeover")...)
+	next, _ := m.succeeded(t, "")
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}

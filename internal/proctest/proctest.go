@@ -21,6 +21,15 @@ import (
 // it should.
 const Patience = 30 * time.Second
 
+// Skip skips a test that this machine cannot run. In CI, which skips nothing, the test fails.
+func Skip(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
 // Eventually waits until holds returns nil.
 func Eventually(t testing.TB, holds func() error) {
 	t.Helper()
