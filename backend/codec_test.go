@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -43,7 +44,11 @@ func TestEncodeAllocations(t *testing.T) {
 	for name, data := range map[string][]byte{"json": []byte(`{"x":[1,2,3]}`), "long": []byte(`"` + strings.Repeat("x", 1<<16) + `"`), "none": nil} {
 		q := request{event: eventMessage, peer: &peer, method: "a.method", data: data}
 		var size, room int
-		if n := testing.AllocsPerRun(100, func() { b := q.encode(); size, room = len(b), cap(b) }); n != 1 {
+		n := math.Inf(1)
+		for range 10 { // what ends of other tests meanwhile counts, too
+			n = min(n, testing.AllocsPerRun(100, func() { b := q.encode(); size, room = len(b), cap(b) }))
+		}
+		if n != 1 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 		if room-size > 128 {

@@ -196,6 +196,7 @@ func New(o Options) (b *Broker, err error) {
 	}
 	b = &Broker{opts: o, log: o.Logger, handler: o.Handler, boot: randomName(5), ended: make(chan struct{}), reading: make(chan struct{}, maxReads)}
 	b.gen.Store(1)
+	b.hold.self = []byte(randomName(5))
 	if h := o.Heir; h != nil {
 		b.boot = h.Boot
 		b.calls.Store(h.Calls)

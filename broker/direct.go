@@ -96,7 +96,7 @@ func (b *Broker) asked(m *nats.Msg) {
 		return
 	}
 	if msg.What == "sync" {
-		b.inStep(m, msg.Boot)
+		b.inStep(m, msg.Data)
 		return
 	}
 	b.pass(heldMessage{msg: m, node: &msg})

@@ -44,7 +44,7 @@ func (g *gate) leave() {
 }
 
 // Hold keeps publications waiting from now on, and returns when none is under way: NATS has them
-// all. ctx must have a deadline. After an error they go on.
+// all, and after Watch the other nodes, too. ctx must have a deadline. After an error they go on.
 func (b *Broker) Hold(ctx context.Context) error {
 	err := b.gate.hold(ctx)
 	if err == nil && b.server == nil {
@@ -52,8 +52,12 @@ func (b *Broker) Hold(ctx context.Context) error {
 	}
 	if err != nil {
 		b.Unhold()
+		return err
 	}
-	return err
+	if b.server == nil && b.hold.watched() {
+		b.fence(ctx)
+	}
+	return nil
 }
 
 func (g *gate) hold(ctx context.Context) error {

@@ -37,6 +37,8 @@ type liveHold struct {
 	bytes   int
 	over    bool // some were lost
 
+	self []byte // tells this broker from the one whose place it takes; static after New
+
 	minds    atomic.Bool // whether first has to look
 	seenMu   sync.Mutex
 	watching bool
@@ -123,6 +125,12 @@ func (b *Broker) Watch() (begun bool) {
 	h.watching, h.named = true, [shards]bool{}
 	h.minds.Store(true)
 	return true
+}
+
+func (h *liveHold) watched() bool {
+	h.seenMu.Lock()
+	defer h.seenMu.Unlock()
+	return h.watching
 }
 
 // Partitions returns a followed channel of each partition that it has not returned one of since

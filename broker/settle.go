@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -13,6 +14,8 @@ const (
 	// not heard of the question's subject yet.
 	syncAgain = 20 * time.Millisecond
 	syncTime  = 2 * time.Second
+	// fenceTime is how long all publications may wait for a node that does not answer.
+	fenceTime = 250 * time.Millisecond
 )
 
 // Settle returns when the servers of all nodes know what this one follows, and it has taken all that
@@ -25,18 +28,33 @@ func (b *Broker) Settle() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
 	defer cancel()
+	b.syncAll(ctx, "publications without history may be lost on their way here")
+	for i := range b.shards {
+		b.shards[i].drain(ctx)
+	}
+}
+
+// fence returns when all nodes have what this one published, the broker that takes its place included:
+// what that one publishes, to another server, comes later everywhere. A node that does not answer is
+// waited for a quarter of a second.
+func (b *Broker) fence(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, fenceTime)
+	defer cancel()
+	b.syncAll(ctx, "publications without history may come there out of their order")
+}
+
+// syncAll waits until the messages of all nodes arrive here, and this one's there. risk says what may
+// be where one does not answer.
+func (b *Broker) syncAll(ctx context.Context, risk string) {
 	var done sync.WaitGroup
 	for _, node := range b.Nodes() {
 		done.Go(func() {
 			if err := b.sync(ctx, node); err != nil {
-				b.log.Warn("publications without history may be lost on their way here", "from", node, "error", err)
+				b.log.Warn(risk, "node", node, "error", err)
 			}
 		})
 	}
 	done.Wait()
-	for i := range b.shards {
-		b.shards[i].drain(ctx)
-	}
 }
 
 // drain waits until what has come has been taken.
@@ -57,9 +75,9 @@ func (sh *shard) drain(ctx context.Context) {
 	}
 }
 
-// sync waits until a node's messages to this one arrive.
+// sync waits until a node's messages to this one arrive, and this one's there.
 func (b *Broker) sync(ctx context.Context, node string) error {
-	text, err := b.encodeNode(nodeMessage{What: "sync"})
+	text, err := b.encodeNode(nodeMessage{What: "sync", Data: b.hold.self})
 	if err != nil {
 		return err
 	}
@@ -88,12 +106,10 @@ func (b *Broker) sync(ctx context.Context, node string) error {
 	}
 }
 
-// inStep answers sync. One that takes this broker's place asks it, too, and hears its own question.
-func (b *Broker) inStep(m *nats.Msg, boot string) {
-	b.hold.mu.RLock()
-	mine := b.hold.holding && boot == b.boot
-	b.hold.mu.RUnlock()
-	if !mine {
+// inStep answers sync. One that takes another broker's place bears its name, so either hears its own
+// question, too, which only the other one is to answer.
+func (b *Broker) inStep(m *nats.Msg, asker []byte) {
+	if !bytes.Equal(asker, b.hold.self) {
 		b.reply(m, nil, nil)
 	}
 }

@@ -67,6 +67,9 @@ func startCrowd(t *testing.T, node *Broker, channels []string) *crowd {
 	return c
 }
 
+// lateCount is how many publications succeed makes to a channel.
+const lateCount = 1000
+
 // succeed has another broker take the place of old, which meanwhile follows and publishes to late.
 func succeed(t *testing.T, old *Broker, r *recorder, url, late string) *Broker {
 	t.Helper()
@@ -87,7 +90,9 @@ func succeed(t *testing.T, old *Broker, r *recorder, url, late string) *Broker {
 	}
 	follow()
 	old.Cut()
-	publish(t, old, late, "3", PublishOptions{})
+	for i := 3; i < lateCount-2; i++ { // much is on its way between the servers when it ends
+		publish(t, old, late, strconv.Itoa(i), PublishOptions{})
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := old.Hold(ctx); err != nil {
@@ -98,11 +103,11 @@ func succeed(t *testing.T, old *Broker, r *recorder, url, late string) *Broker {
 	if err := next.Know(seen); err != nil {
 		t.Fatal(err)
 	}
-	publish(t, next, late, "4", PublishOptions{})
+	publish(t, next, late, strconv.Itoa(lateCount-2), PublishOptions{})
 	if err := next.Enter(); err != nil {
 		t.Fatal(err)
 	}
-	publish(t, next, late, "5", PublishOptions{})
+	publish(t, next, late, strconv.Itoa(lateCount-1), PublishOptions{})
 	old.Abandon()
 	return next
 }
@@ -122,7 +127,8 @@ func (b *Broker) eachFollowed(f func(string)) {
 // without history, tell or ask is lost or taken twice, wherever they are connected.
 func TestSucceed(t *testing.T) {
 	_, urls := cluster(t)
-	other, _ := start(t, Options{URLs: urls[:1], Replicas: 3, Node: "x", Handler: answering()})
+	answerer := answering()
+	other, _ := start(t, Options{URLs: urls[:1], Replicas: 3, Node: "x", Handler: answerer})
 	r := newRecorder()
 	var mu sync.Mutex
 	answers := map[string]int{}
@@ -138,9 +144,12 @@ func TestSucceed(t *testing.T) {
 		channels = append(channels, fmt.Sprint("live", i))
 		node.Follow(channels[i])
 	}
+	const rounds = 6
+	for i := range rounds {
+		other.Follow(fmt.Sprint("late", i))
+	}
 	time.Sleep(settleTime)
 	c := startCrowd(t, other, channels)
-	const rounds = 6
 	for i := range rounds {
 		time.Sleep(100 * time.Millisecond)
 		node = succeed(t, node, r, urls[(i+2)%3], fmt.Sprint("late", i))
@@ -153,8 +162,10 @@ func TestSucceed(t *testing.T) {
 	}
 	for i := range rounds {
 		ch := fmt.Sprint("late", i)
-		r.wait(t, ch, func() bool { return len(r.pubs[ch]) >= 6 })
-		counted(t, ch, r.of(ch), 6)
+		for where, r := range map[string]*recorder{"here": r, "at the other node": answerer} {
+			r.wait(t, ch, func() bool { return len(r.pubs[ch]) >= lateCount })
+			counted(t, ch+" "+where, r.of(ch), lateCount)
+		}
 	}
 	r.wait(t, "notices", func() bool { return len(r.notices) >= c.notices })
 	for i, n := range r.notices {
