@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/cwriter"
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
 // NewProgress returns bars for a terminal, and plain lines for anything else or on wish.
 func NewProgress(out *os.File, plain bool) Progress {
-	if info, err := out.Stat(); plain || err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if plain || !cwriter.IsTerminal(int(out.Fd())) {
 		return &plainProgress{out: out}
 	}
 	return &barProgress{out: out}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/cwriter"
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"roost/gateway"
@@ -27,6 +28,7 @@ import (
 
 type drainCmd struct {
 	config.Config
+	remote
 
 	Share  percent       `env:"-" default:"100%" help:"Share of the clients that go. With all of them the gateway lets nobody in until --abort."`
 	Over   time.Duration `env:"-" default:"60s" help:"Time over which they go, evenly."`
@@ -51,8 +53,8 @@ func (p *percent) UnmarshalText(b []byte) error {
 // drainPoll is how often the gateway is asked how far it is.
 const drainPoll = 250 * time.Millisecond
 
-// Run drains the gateway of this configuration, by its server API. When it is interrupted the
-// drain goes on.
+// Run drains a gateway, by default that of this configuration, by its server API. When it is
+// interrupted the drain goes on.
 func (d *drainCmd) Run() error {
 	for _, problem := range d.FileProblems() {
 		return fmt.Errorf("drain: %w", problem)
@@ -64,46 +66,72 @@ func (d *drainCmd) Run() error {
 	defer stop()
 	switch {
 	case d.Abort:
-		r, err := d.call(ctx, "drain_abort", &gateway.DrainAbortRequest{})
-		if err == nil {
-			fmt.Printf("aborted: %d of %d clients have gone\n", r.Done, r.Total)
-		}
-		return err
+		return d.abort(ctx)
 	case d.Status:
-		r, err := d.call(ctx, "drain_status", &gateway.DrainStatusRequest{})
+		r, err := d.status(ctx)
 		if err == nil {
-			fmt.Printf("%s: %d of %d clients have gone\n", r.State, r.Done, r.Total)
+			sayDrain(r)
 		}
 		return err
 	}
-	if d.Over < 0 || d.Over > 24*time.Hour {
-		return fmt.Errorf("drain: --over is %v, must be 0s to 24h", d.Over)
+	if d.Over < 0 || d.Over > gateway.MaxDrain {
+		return fmt.Errorf("drain: --over is %v, must be 0s to %v", d.Over, gateway.MaxDrain)
 	}
 	seconds := uint32((d.Over + time.Second - 1) / time.Second)
-	if _, err := d.call(ctx, "drain", &gateway.DrainRequest{Percent: uint32(d.Share), Seconds: seconds}); err != nil {
+	_, err := d.call(ctx, "drain", &gateway.DrainRequest{Percent: uint32(d.Share), Seconds: seconds})
+	if ctx.Err() != nil {
+		return interrupted("drain: interrupted before the gateway answered; roost drain --status tells whether the drain goes on")
+	}
+	if err != nil {
 		return err
 	}
 	return d.follow(ctx)
 }
 
+func (d *drainCmd) abort(ctx context.Context) error {
+	before, err := d.status(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := d.call(ctx, "drain_abort", &gateway.DrainAbortRequest{})
+	switch {
+	case err != nil:
+		return err
+	case before.State == gateway.DrainServing:
+		fmt.Println("nothing to abort: no drain goes on, and clients are let in")
+	default:
+		fmt.Printf("aborted: %d of %d clients have gone\n", r.Done, r.Total)
+	}
+	return nil
+}
+
+func (d *drainCmd) status(ctx context.Context) (*gateway.DrainResult, error) {
+	return d.call(ctx, "drain_status", &gateway.DrainStatusRequest{})
+}
+
+func sayDrain(r *gateway.DrainResult) {
+	fmt.Printf("%s: %d of %d clients have gone\n", r.State, r.Done, r.Total)
+}
+
 // follow shows how the drain gets on, until its end.
 func (d *drainCmd) follow(ctx context.Context) error {
-	info, err := os.Stdout.Stat()
-	show := plainProgress
-	if err == nil && info.Mode()&os.ModeCharDevice != 0 && !d.Plain {
-		show = barProgress()
+	show, end := plainProgress, func() {}
+	if !d.Plain && cwriter.IsTerminal(int(os.Stdout.Fd())) {
+		show, end = barProgress()
 	}
 	for {
-		r, err := d.call(ctx, "drain_status", &gateway.DrainStatusRequest{})
-		switch {
-		case ctx.Err() != nil:
-			fmt.Println("the drain goes on without this command; roost drain --abort ends it")
-			return nil
-		case err != nil:
+		r, err := d.status(ctx)
+		if ctx.Err() != nil {
+			end()
+			return interrupted("drain: it goes on without this command; roost drain --abort ends it")
+		}
+		if err != nil {
+			end()
 			return err
 		}
 		if show(r); r.State == gateway.DrainServing || r.State == gateway.DrainDrained {
-			fmt.Printf("%s: %d of %d clients have gone\n", r.State, r.Done, r.Total)
+			end()
+			sayDrain(r)
 			return nil
 		}
 		select {
@@ -117,17 +145,17 @@ func plainProgress(r *gateway.DrainResult) {
 	fmt.Printf("%s: %d of %d\n", r.State, r.Done, r.Total)
 }
 
-func barProgress() func(*gateway.DrainResult) {
+// barProgress returns what shows a bar, and what leaves it as it is.
+func barProgress() (show func(*gateway.DrainResult), end func()) {
 	p := mpb.New(mpb.WithOutput(os.Stdout))
 	bar := p.AddBar(0, mpb.PrependDecorators(decor.Name("disconnected "), decor.CountersNoUnit("%d of %d")), mpb.AppendDecorators(decor.Percentage()))
-	return func(r *gateway.DrainResult) {
-		over := r.State == gateway.DrainServing || r.State == gateway.DrainDrained
+	show = func(r *gateway.DrainResult) {
 		bar.SetTotal(int64(max(r.Total, r.Done, 1)), false)
 		bar.SetCurrent(int64(r.Done))
-		if over {
-			bar.Abort(false)
-			p.Wait()
-		}
+	}
+	return show, func() {
+		bar.Abort(false)
+		p.Wait()
 	}
 }
 
@@ -150,15 +178,15 @@ func (d *drainCmd) call(ctx context.Context, operation string, request any) (*ga
 	if err != nil {
 		return nil, err
 	}
-	scheme, client := internalClient(&d.Config, &tls.Config{InsecureSkipVerify: true, VerifyConnection: d.known})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://roost/api/"+operation, bytes.NewReader(body))
+	base, name := d.asked(&d.Config)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/"+operation, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("X-API-Key", d.APIKey[0])
-	res, err := client.Do(req)
+	res, err := d.client(&d.Config, &tls.Config{InsecureSkipVerify: true, VerifyConnection: d.known}).Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("drain: no answer from --internal-address %s: %w", d.InternalAddress, err)
+		return nil, fmt.Errorf("drain: no answer from %s: %w", name, err)
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
@@ -170,10 +198,12 @@ func (d *drainCmd) call(ctx context.Context, operation string, request any) (*ga
 		Result *gateway.DrainResult    `json:"result"`
 	}
 	switch err := json.Unmarshal(text, &answer); {
+	case res.StatusCode == http.StatusUnauthorized:
+		return nil, fmt.Errorf("drain: %s does not know this --api-key: give one that it was started with", name)
 	case err == nil && answer.Error != nil:
 		return nil, fmt.Errorf("drain: %s", answer.Error.Message)
 	case err != nil || answer.Result == nil:
-		return nil, fmt.Errorf("drain: %s is no answer of the server API: %s %.100q", d.InternalAddress, res.Status, cmp.Or(string(text), "nothing"))
+		return nil, fmt.Errorf("drain: %s gives no answer of the server API: %s %.100q", name, res.Status, cmp.Or(string(text), "nothing"))
 	}
 	return answer.Result, nil
 }

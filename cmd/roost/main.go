@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,8 +15,16 @@ import (
 // version is set when the binary is built.
 var version = "dev"
 
-// usageExit is the exit code for a command line that does not parse, as roost-load's.
-const usageExit = 2
+const (
+	usageExit = 2 // for a command line that does not parse, as roost-load's
+	// interruptExit is what shells say of a program that SIGINT ended.
+	interruptExit = 130
+)
+
+// interrupted is the error of a command that was told to end before it was done.
+type interrupted string
+
+func (i interrupted) Error() string { return string(i) }
 
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
@@ -43,10 +52,16 @@ func main() {
 		kong.PostBuild(shortenHelp),
 		kong.Exit(func(code int) { os.Exit(min(code, usageExit)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
-	if err := k.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "roost:", err)
-		os.Exit(1)
+	err := k.Run()
+	if err == nil {
+		return
 	}
+	fmt.Fprintln(os.Stderr, "roost:", err)
+	var told interrupted
+	if errors.As(err, &told) {
+		os.Exit(interruptExit)
+	}
+	os.Exit(1)
 }
 
 // shown are the settings that the help of a command names where it needs few of them.

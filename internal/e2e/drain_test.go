@@ -21,8 +21,8 @@ import (
 	"roost/internal/proctest"
 )
 
-// drain runs `roost drain` for a gateway until it ends, and returns what it prints.
-func (g *gateway) drain(t *testing.T, args ...string) string {
+// drain runs `roost drain` for a gateway until it ends with an exit code, and returns what it prints.
+func (g *gateway) drain(t *testing.T, code int, args ...string) string {
 	t.Helper()
 	roost, err := roostBinary()
 	if err != nil {
@@ -40,7 +40,11 @@ func (g *gateway) drain(t *testing.T, args ...string) string {
 	case <-time.After(patience):
 		t.Fatalf("roost drain %v does not end:\n%s", args, p.Out.String())
 	}
-	return p.Out.String() + p.Log.String()
+	out := p.Out.String() + p.Log.String()
+	if got := p.Cmd.ProcessState.ExitCode(); got != code {
+		t.Errorf("roost drain %v: exit code %d, want %d: %s", args, got, code, out)
+	}
+	return out
 }
 
 // Shed clients come back and have missed nothing; drained ones cannot, until the abort.
@@ -53,7 +57,7 @@ func TestDrain(t *testing.T) {
 		c.subscribe(t, "c", centrifuge.SubscriptionConfig{})
 		clients = append(clients, c)
 	}
-	if out := g.drain(t, "--share", "50%", "--over", "1s"); !strings.Contains(out, "serving: 5 of 5 clients have gone") {
+	if out := g.drain(t, 0, "--share", "50%", "--over", "1s"); !strings.Contains(out, "serving: 5 of 5 clients have gone") {
 		t.Errorf("%q", out)
 	}
 	for i := range 20 {
@@ -67,10 +71,10 @@ func TestDrain(t *testing.T) {
 			return nil
 		})
 	}
-	if out := g.drain(t, "--share", "2x"); !strings.Contains(out, `"2x" is no share`) {
+	if out := g.drain(t, 2, "--share", "2x"); !strings.Contains(out, `"2x" is no share`) {
 		t.Errorf("%q", out)
 	}
-	if out := g.drain(t, "--over", "0s"); !strings.Contains(out, "drained: 10 of 10 clients have gone") {
+	if out := g.drain(t, 0, "--over", "0s"); !strings.Contains(out, "drained: 10 of 10 clients have gone") {
 		t.Errorf("%q", out)
 	}
 	if err := g.ready(); err == nil {
@@ -82,10 +86,13 @@ func TestDrain(t *testing.T) {
 		}
 		return nil
 	})
-	if out := g.drain(t, "--over", "5s"); !strings.Contains(out, "the node is drained already") {
+	if out := g.drain(t, 1, "--over", "5s"); !strings.Contains(out, "the node is drained already") {
 		t.Errorf("%q", out)
 	}
-	if out := g.drain(t, "--abort"); !strings.Contains(out, "aborted") {
+	if out := g.drain(t, 0, "--abort"); !strings.Contains(out, "aborted: ") {
+		t.Errorf("%q", out)
+	}
+	if out := g.drain(t, 0, "--abort"); !strings.Contains(out, "nothing to abort") {
 		t.Errorf("%q", out)
 	}
 	for _, c := range clients {
@@ -172,7 +179,7 @@ func TestDrainToOthers(t *testing.T) {
 			published = append(published, fmt.Sprint(i))
 		}
 	})
-	out := gateways[2].drain(t, "--over", "2s")
+	out := gateways[2].drain(t, 0, "--over", "2s")
 	eventually(t, func() error {
 		if a, b, c := of(gateways[0]), of(gateways[1]), of(gateways[2]); a+b != 12 || c != 0 {
 			return fmt.Errorf("%v, %v and %v clients", a, b, c)
