@@ -234,6 +234,9 @@ func (w *worker) comesBack(c *client, code ws.CloseCode) bool {
 	return w.Scenario == Reconnect && c.state == stateOpen && code >= 3000 && code < 3500
 }
 
+// moves reports whether whoever loses a connection goes to another node.
+func (w *worker) moves() bool { return w.next != nil && w.phase >= measuring && w.phase < finished }
+
 // sendFrame sends one masked frame. The mask key must be unpredictable to whoever chooses the payload (RFC 6455
 // section 10.3), which is nobody else here: a fast generator serves.
 func (w *worker) sendFrame(c *client, op ws.Opcode, payload []byte, rsv1 bool) {
@@ -342,8 +345,10 @@ func (w *worker) drop(c *client, cause error) {
 		w.connecting--
 		if g, ok := w.play.(greeter); ok {
 			c.state = state // tells how far it came
-			g.failed(c)
-			c.state = stateFree
+			expected := g.failed(c, cause)
+			if c.state = stateFree; expected {
+				return
+			}
 		}
 		if cause == io.EOF {
 			cause = fmt.Errorf("%v: the server closed the connection without a whole answer", state)
@@ -351,6 +356,11 @@ func (w *worker) drop(c *client, cause error) {
 		w.openFailed(cause)
 		return
 	case stateOpen:
+		if w.moves() {
+			w.stats.Cuts++
+			state = stateClosing
+			break
+		}
 		w.stats.Lost++
 		w.stats.fail(fmt.Sprintf("connection lost: %v", cause), 1)
 	case stateClosing:

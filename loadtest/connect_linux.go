@@ -3,6 +3,7 @@ package loadtest
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -19,16 +20,8 @@ const (
 
 // addresses sets where to connect to and the source addresses to rotate.
 func (w *worker) addresses() error {
+	w.to = sockaddr(w.target.addr)
 	ip := w.target.addr.IP
-	if ip.To4() == nil {
-		to := &unix.SockaddrInet6{Port: w.target.addr.Port}
-		copy(to.Addr[:], ip.To16())
-		w.to = to
-	} else {
-		to := &unix.SockaddrInet4{Port: w.target.addr.Port}
-		copy(to.Addr[:], ip.To4())
-		w.to = to
-	}
 	n, rotates := w.Sources, ip.To4() != nil && ip.IsLoopback()
 	if n == 0 {
 		n = sourcesNeeded(&w.Options, int64(w.IDStep), rotates)
@@ -44,6 +37,17 @@ func (w *worker) addresses() error {
 		w.from = append(w.from, &unix.SockaddrInet4{Addr: [4]byte{127, 0, byte(i / 254), byte(i%254 + 1)}})
 	}
 	return nil
+}
+
+func sockaddr(addr *net.TCPAddr) unix.Sockaddr {
+	if addr.IP.To4() == nil {
+		to := &unix.SockaddrInet6{Port: addr.Port}
+		copy(to.Addr[:], addr.IP.To16())
+		return to
+	}
+	to := &unix.SockaddrInet4{Port: addr.Port}
+	copy(to.Addr[:], addr.IP.To4())
+	return to
 }
 
 // sourcesNeeded is how many addresses have ports enough for all nodes; o is the share of one of them. With generous

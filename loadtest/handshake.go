@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"roost/proto/ws"
 )
@@ -30,6 +32,28 @@ func appendKey(dst []byte, seed uint64, id uint32) []byte {
 	return base64.StdEncoding.AppendEncode(dst, raw[:])
 }
 
+// unavailable is the answer of a server that wants its clients later.
+type unavailable struct{ after time.Duration }
+
+func (u *unavailable) Error() string {
+	return fmt.Sprintf("upgrade refused: 503, with Retry-After: %.0f", u.after.Seconds())
+}
+
+// putOff tells after what time to come again, if the answer says so (RFC 9110 section 10.2.3, in seconds).
+func putOff(status, fields string) (after time.Duration, ok bool) {
+	if !strings.HasPrefix(status, "HTTP/1.1 503") {
+		return 0, false
+	}
+	for line := range strings.SplitSeq(fields, "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		if strings.EqualFold(name, "Retry-After") {
+			seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
+			return time.Duration(seconds) * time.Second, err == nil
+		}
+	}
+	return 0, false
+}
+
 // parseResponse checks the answer to an upgrade request with that key (RFC 6455 section 4.1). n is the length of
 // the head; 0 without error asks for more bytes. offered says that permessage-deflate was.
 func parseResponse(b []byte, key string, offered bool) (n int, deflate bool, err error) {
@@ -41,6 +65,9 @@ func parseResponse(b []byte, key string, offered bool) (n int, deflate bool, err
 		return 0, false, nil
 	}
 	status, fields, _ := strings.Cut(string(b[:end]), "\r\n")
+	if after, ok := putOff(status, fields); ok {
+		return 0, false, &unavailable{after}
+	}
 	if !strings.HasPrefix(status, "HTTP/1.1 101") {
 		body, _, _ := strings.Cut(string(b[end+4:]), "\n")
 		return 0, false, fmt.Errorf("upgrade refused: %.60q: %.160s; is the path of --url a WebSocket route?", status, strings.TrimSpace(body))

@@ -87,7 +87,7 @@ type Options struct {
 	BystanderRate   float64 `help:"rpc: their calls per second in total, always open loop, one at a time each." default:"100" group:"Client protocol" json:"bystander_rate,omitempty"`
 
 	// Of upgrade.
-	Run    string        `name:"command" help:"Shell command that replaces the server, e.g. 'roost upgrade --config roost.yaml'; none: --duration is watched." group:"Upgrade" json:"run,omitempty"`
+	Run    string        `name:"command" help:"upgrade: shell command that replaces the server, e.g. 'roost upgrade --config roost.yaml'; none: --duration is watched. reconnect: one that ends it, see --next." group:"Upgrade" json:"run,omitempty"`
 	Times  int           `help:"How often it is run." default:"1" group:"Upgrade" json:"times,omitempty"`
 	Before time.Duration `help:"Time before the first." default:"5s" group:"Upgrade" json:"before_ns,omitempty"`
 	Pause  time.Duration `help:"Time between two." default:"5s" group:"Upgrade" json:"pause_ns,omitempty"`
@@ -97,6 +97,7 @@ type Options struct {
 	Token  string        `help:"upgrade: connection token of all clients, instead of --hmac-secret." env:"ROOST_TOKEN" group:"Client protocol" json:"-"`
 
 	Away time.Duration `help:"reconnect: how long those cut stay away." group:"Client protocol" json:"away_ns,omitempty"`
+	Next string        `help:"reconnect: where those go whose connection ends, whoever ended it: another node's URL. Then --command may kill the first node, instead of --cut." group:"Client protocol" placeholder:"URL" json:"next,omitempty"`
 }
 
 // Limits of what one run may ask for.
@@ -138,6 +139,7 @@ func (o *Options) validate() error {
 		{o.PID > 0 && o.Scenario == Upgrade, "--pid: upgrade finds the processes by who listens at --url, as they come and go"},
 		{o.PID > 0 && o.Metrics != "", "--pid and --metrics are alternatives: give one"},
 		{o.Abort && !o.storms() && o.Scenario != Reconnect, "--abort belongs to storm, join and reconnect"},
+		{o.Next != "" && o.Scenario != Reconnect, "--next belongs to reconnect"},
 		{o.Churn > 0 && o.Scenario != Soak && o.Scenario != Reconnect, "--churn belongs to soak and reconnect"},
 	} {
 		if r.bad {
@@ -155,7 +157,12 @@ func (o *Options) validate() error {
 			return fmt.Errorf("--header %q: write it as 'Name: value'", h)
 		}
 	}
-	_, err := parseURL(o.URL)
+	if o.Next != "" {
+		if _, err := parseURL("--next", o.Next); err != nil {
+			return err
+		}
+	}
+	_, err := parseURL("--url", o.URL)
 	return err
 }
 
@@ -188,6 +195,8 @@ func (o *Options) validateProtocol() error {
 		{o.Scenario == Reconnect && o.Rate <= 0, "reconnect is paced: give --rate, publications per second in total"},
 		{o.Cut < 0 || o.Cut > 1, "--cut is a share: 0 to 1"},
 		{o.Away < 0, "--away must not be negative"},
+		{o.Scenario == Reconnect && o.Run != "" && o.Next == "", "--command ends the clients' node: give --next, where they go then"},
+		{o.Scenario == Reconnect && o.Run != "" && (o.Churn > 0 || o.Limit <= 0), "--command goes without --churn, and with a positive --command-timeout"},
 	} {
 		if r.bad {
 			return errors.New(r.text)
@@ -247,21 +256,21 @@ func (o *Options) hold() time.Duration {
 }
 
 // parseURL accepts absolute ws:// URLs without user or fragment.
-func parseURL(text string) (*url.URL, error) {
-	const want = "give --url as ws://HOST:PORT/PATH"
+func parseURL(option, text string) (*url.URL, error) {
+	want := "give " + option + " as ws://HOST:PORT/PATH"
 	if text == "" {
-		return nil, errors.New("--url is missing: " + want)
+		return nil, errors.New(option + " is missing: " + want)
 	}
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--url %q: %v; %s", text, errors.Unwrap(err), want)
+		return nil, fmt.Errorf("%s %q: %v; %s", option, text, errors.Unwrap(err), want)
 	case u.Scheme == "wss":
-		return nil, fmt.Errorf("--url %q: wss:// (TLS) is not supported yet; load the plain port with ws://", text)
+		return nil, fmt.Errorf("%s %q: wss:// (TLS) is not supported yet; load the plain port with ws://", option, text)
 	case u.Scheme != "ws":
-		return nil, fmt.Errorf("--url %q: the scheme is %q; %s", text, u.Scheme, want)
+		return nil, fmt.Errorf("%s %q: the scheme is %q; %s", option, text, u.Scheme, want)
 	case u.Hostname() == "" || u.User != nil || u.Fragment != "":
-		return nil, fmt.Errorf("--url %q: no host, or a user or fragment in it; %s", text, want)
+		return nil, fmt.Errorf("%s %q: no host, or a user or fragment in it; %s", option, text, want)
 	}
 	return u, nil
 }
@@ -273,8 +282,11 @@ type target struct {
 	keyAt int
 }
 
-func newTarget(o *Options) (*target, error) {
-	u, err := parseURL(o.URL)
+func newTarget(o *Options) (*target, error) { return targetOf(o, "--url", o.URL) }
+
+// targetOf is the target of the URL that an option gives.
+func targetOf(o *Options, option, text string) (*target, error) {
+	u, err := parseURL(option, text)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +296,7 @@ func newTarget(o *Options) (*target, error) {
 	}
 	t := &target{}
 	if t.addr, err = net.ResolveTCPAddr("tcp", net.JoinHostPort(u.Hostname(), port)); err != nil {
-		return nil, fmt.Errorf("--url %q: %w; give a host that resolves and a port from 1 to 65535", o.URL, err)
+		return nil, fmt.Errorf("%s %q: %w; give a host that resolves and a port from 1 to 65535", option, text, err)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", u.RequestURI(), u.Host)

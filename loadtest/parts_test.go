@@ -196,6 +196,8 @@ func TestParseResponse(t *testing.T) {
 		{"deflate nobody offered", good + deflate + "\r\n", false, "nobody offered", 0, false},
 		{"context kept", good + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", true, "ignored server_no_context_takeover", 0, false},
 		{"refused", "HTTP/1.1 426 Upgrade Required\r\n\r\nbecause\nof", false, "because", 0, false},
+		{"put off", "HTTP/1.1 503 Service Unavailable\r\nretry-after: 3\r\n\r\n", false, "503, with Retry-After: 3", 0, false},
+		{"put off till a date", "HTTP/1.1 503 Service Unavailable\r\nRetry-After: Fri, 31 Dec\r\n\r\nlater", false, "later", 0, false},
 		{"no HTTP", "SSH-2.0\r\n\r\n", false, "refused", 0, false},
 		{"no upgrade", strings.Replace(good, "WebSocket\r", "h2c\r", 1) + "\r\n", false, `Upgrade "h2c"`, 0, false},
 		{"another's accept", strings.Replace(good, ws.AcceptKey(key), ws.AcceptKey(""), 1) + "\r\n", false, "does not fit", 0, false},
@@ -244,6 +246,8 @@ func TestValidate(t *testing.T) {
 		{func(o *Options) { o.Header = []string{"nothing"} }, "Name: value"},
 		{func(o *Options) { o.Abort = true }, "storm"},
 		{func(o *Options) { o.Timeout = 0 }, "--timeout"},
+		{func(o *Options) { o.Next = "ws://h/" }, "--next belongs to reconnect"},
+		{func(o *Options) { o.Next = "ws://" }, "--next"},
 	} {
 		o := Options{Scenario: Echo, URL: "ws://127.0.0.1:1/", Connections: 1, Messages: 1, Size: 128, ConnectParallel: 1, Threads: 1, Timeout: 1}
 		if err := o.validate(); err != nil {

@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -16,7 +17,9 @@ import (
 type greeter interface {
 	play
 	greet(c *client)
-	failed(c *client) // c's connect, upgrade or joining came to nothing
+	// failed hears that c's connect, upgrade or joining came to nothing. It returns true where that is as it
+	// should be.
+	failed(c *client, cause error) (expected bool)
 }
 
 // clients speaks the client protocol: every connection connects and subscribes before it counts as open. It then
@@ -30,7 +33,8 @@ type clients struct {
 	sessions []session
 	subs     []subscription
 	joined   int       // sessions given out
-	away     []absence // sessions that come back later, in order of time
+	away     []absence // sessions that come back later
+	first    int64     // when the first of them does, Unix ns; 0: not known
 	back     []uint32  // sessions that come back with the next connections
 	epochs   []string  // by subscription.epoch
 	epoch    map[string]uint32
@@ -52,6 +56,7 @@ type session struct {
 	known   bool // has been open
 	pong    bool
 	cut     int64 // Unix ns when it lost its connection; 0: it did not
+	tries   uint8 // to come back, that failed
 }
 
 // subscription is where a session stands in a channel.
@@ -68,8 +73,11 @@ type absence struct {
 	session uint32
 }
 
-// retryAfter is when a session whose return failed tries again.
-const retryAfter = 100 * time.Millisecond
+// The delays after which sessions try again whose return has failed, as those of centrifuge-js.
+const (
+	minRetry = 500 * time.Millisecond
+	maxRetry = 20 * time.Second
+)
 
 func newClients(w *worker, sessions int) *clients {
 	return &clients{
@@ -227,7 +235,7 @@ func (x *clients) ready(c *client) {
 	if s.cut != 0 {
 		x.w.stats.Back.record(x.w.now - s.cut)
 	}
-	s.open, s.known, s.cut = true, true, 0
+	s.open, s.known, s.cut, s.tries = true, true, 0, 0
 	x.w.admit(c)
 }
 
@@ -324,7 +332,12 @@ func (x *clients) advance(sub *subscription, m publication) {
 	x.w.stats.Latency.record(x.w.now - m.due)
 }
 
-func (x *clients) begin() { x.start = x.w.now }
+func (x *clients) begin() {
+	x.start = x.w.now
+	if w := x.w; w.next != nil { // who connects from now on has lost a connection
+		w.target, w.to = w.next, sockaddr(w.next.addr)
+	}
+}
 
 func (x *clients) gone(c *client, lost bool) {
 	s := &x.sessions[c.session]
@@ -333,21 +346,41 @@ func (x *clients) gone(c *client, lost bool) {
 		return
 	}
 	s.cut = x.w.now
-	x.away = append(x.away, absence{x.w.now + int64(x.w.Away), c.session})
+	x.leave(c.session, x.w.Away)
 }
 
-// failed has a session that wanted to come back try again.
-func (x *clients) failed(c *client) {
+// leave has a session come back after a time.
+func (x *clients) leave(s uint32, after time.Duration) {
+	x.away, x.first = append(x.away, absence{x.w.now + int64(after), s}), 0
+}
+
+// random returns a duration below limit.
+func (x *clients) random(limit time.Duration) time.Duration {
+	x.w.random += 0x9E3779B97F4A7C15
+	return time.Duration(mix(x.w.random) % uint64(max(limit, 1)))
+}
+
+// failed has a session that wanted to come back try again: as SDKs do, and not before the server wants it.
+func (x *clients) failed(c *client, cause error) (expected bool) {
 	s := c.session
 	if c.state != stateJoining { // it had no session yet
 		if len(x.back) == 0 {
-			return
+			return false
 		}
 		s, x.back = x.back[0], x.back[1:]
 	} else if !x.sessions[s].known {
-		return
+		return false
 	}
-	x.away = append(x.away, absence{x.w.now + int64(retryAfter), s})
+	tries := &x.sessions[s].tries
+	wait := min(maxRetry, minRetry+x.random(min(maxRetry, minRetry<<*tries)))
+	*tries = min(*tries+1, 10)
+	var later *unavailable
+	if expected = errors.As(cause, &later); expected {
+		x.w.stats.PutOff++
+		wait = max(wait, later.after+x.random(time.Second)) // it is told in whole seconds
+	}
+	x.leave(s, wait)
+	return expected
 }
 
 // cut ends an open session's connection without a word.
@@ -372,19 +405,32 @@ func (x *clients) due() (next int64) {
 		}
 		next = w.now + int64(time.Second/100)
 	}
+	if x.first <= w.now {
+		x.bringBack()
+	}
+	if len(x.away) > 0 {
+		next = earlier(next, x.first)
+	}
+	if len(x.back) > 0 {
+		next = earlier(next, w.now)
+	}
+	return next
+}
+
+// bringBack has those come back whose time it is.
+func (x *clients) bringBack() {
 	kept := x.away[:0]
+	x.first = 0
 	for _, a := range x.away {
-		if a.due <= w.now {
+		if a.due <= x.w.now {
 			x.back = append(x.back, a.session)
-			w.wanted++
-			next = earlier(next, w.now)
+			x.w.wanted++
 			continue
 		}
 		kept = append(kept, a)
-		next = earlier(next, a.due)
+		x.first = earlier(x.first, a.due)
 	}
 	x.away = kept
-	return next
 }
 
 func (x *clients) command(name string, n int64) {
@@ -470,7 +516,7 @@ func (j *joins) begin()                       { j.storm.begin() }
 func (j *joins) opened(c *client)             { j.storm.opened(c) }
 func (j *joins) message(c *client, p []byte)  { j.clients.message(c, p) }
 func (j *joins) gone(c *client, lost bool)    { j.sessions[c.session] = session{}; j.storm.gone(c, lost) }
-func (j *joins) failed(*client)               { j.cycled() }
+func (j *joins) failed(*client, error) bool   { j.cycled(); return false }
 func (j *joins) due() int64                   { return j.storm.due() }
 func (j *joins) command(name string, n int64) { j.storm.command(name, n) }
 func (j *joins) inFlight() int64              { return j.storm.inFlight() }

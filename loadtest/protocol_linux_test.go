@@ -360,6 +360,57 @@ func TestComesBackWhenClosedToDoSo(t *testing.T) {
 	}
 }
 
+// When a node dies its clients go to the next one. That may put them off, which is no failure, and they heed it.
+func TestGoesToTheNextNode(t *testing.T) {
+	g := &gateway{}
+	o := protocolOptions(Reconnect, g, t)
+	var mu sync.Mutex
+	var conns []net.Conn // of the node that dies
+	first := httptest.NewUnstartedServer(http.HandlerFunc(g.serve))
+	first.Config.ConnState = func(c net.Conn, s http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		if s == http.StateHijacked {
+			conns = append(conns, c)
+		}
+	}
+	first.Start()
+	var upgrades atomic.Int64
+	next := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if upgrades.Add(1) <= 3 {
+			w.Header().Set("retry-after", "0")
+			http.Error(w, "later", http.StatusServiceUnavailable)
+			return
+		}
+		g.serve(w, r)
+	}))
+	t.Cleanup(next.Close)
+	told := make(chan struct{})
+	killer := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(told)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		_ = first.Listener.Close()
+	}))
+	t.Cleanup(killer.Close)
+	host, port, _ := net.SplitHostPort(killer.Listener.Addr().String())
+	o.URL, o.Next = "ws://"+first.Listener.Addr().String(), "ws://"+next.Listener.Addr().String()
+	o.Run, o.Limit = fmt.Sprintf(`bash -c 'exec 3<>/dev/tcp/%s/%s; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3'`, host, port), time.Minute
+	o.Rate = 1000
+	r := mustRun(t, t.Context(), o)
+	if v := r.Recovery; !r.OK() || v.Cuts != 8 || v.Recovered != 8 || v.PutOff != 3 || upgrades.Load() != 11 {
+		t.Errorf("%+v %+v %+v, %d upgrades", v, r.Connections, r.Errors, upgrades.Load())
+	}
+	select {
+	case <-told:
+	default:
+		t.Error("the command was not run")
+	}
+}
+
 func TestWrongAPIKeySaysSo(t *testing.T) {
 	o := protocolOptions(Publish, &gateway{}, t)
 	o.APIKey, o.Timeout = "other", 300*time.Millisecond

@@ -131,7 +131,7 @@ func (p *publisher) one(ctx context.Context, i, total int64) {
 		}
 	}
 	if p.r.o.Scenario == Reconnect && p.r.o.Churn == 0 && i == total/2 {
-		p.r.fleet.do(command{Do: doCut})
+		p.cut(ctx)
 	}
 	s := stats{Sent: 1}
 	if clock()-due > int64(lateAfter) {
@@ -141,6 +141,19 @@ func (p *publisher) one(ctx context.Context, i, total int64) {
 		s.Errors = map[string]int64{err.Error(): 1}
 	}
 	p.count(s)
+}
+
+// cut has clients lose their connections.
+func (p *publisher) cut(ctx context.Context) {
+	if p.r.o.Run == "" {
+		p.r.fleet.do(command{Do: doCut})
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.r.o.Limit)
+	defer cancel()
+	if out, err := shell(ctx, p.r.o.Run).CombinedOutput(); err != nil {
+		p.count(stats{Errors: map[string]int64{fmt.Sprintf("--command: %v: %.200s", err, bytes.TrimSpace(out)): 1}})
+	}
 }
 
 func (p *publisher) count(s stats) { p.r.fleet.take(event{Kind: evStats, Stats: &s}) }

@@ -33,6 +33,7 @@ func (r *Result) rows() []row {
 	}
 	if v := r.Recovery; v != nil {
 		add("connections ended", "%d cut, %d closed by the server", v.Cuts, v.Closed)
+		add("upgrades put off", "%d by 503 with Retry-After", v.PutOff)
 		add("subscriptions", "%d recovered, %d told that they were not (%d publications)", v.Recovered, v.Unrecovered, v.Told)
 		add("publications", "%d doubled, %d out of order, %d gaps in offsets", v.Doubled, v.Disordered, v.Gaps)
 		if v.Back != nil {

@@ -78,6 +78,7 @@ type Messages struct {
 type Recovery struct {
 	Cuts        int64         `json:"cuts"`              // connections cut
 	Closed      int64         `json:"closed_by_server"`  // with a code after which clients come back
+	PutOff      int64         `json:"put_off"`           // upgrades answered with 503 and a Retry-After, which was heeded
 	Recovered   int64         `json:"recovered"`         // subscriptions that came back and missed nothing
 	Unrecovered int64         `json:"unrecovered"`       // subscriptions whose gap the server told of
 	Told        int64         `json:"told_lost"`         // publications in these gaps
@@ -89,7 +90,7 @@ type Recovery struct {
 
 func recoveryOf(s *stats) *Recovery {
 	return &Recovery{
-		Cuts: s.Cuts, Closed: s.Closed, Recovered: s.Recovered, Unrecovered: s.Unrecovered, Told: s.Told,
+		Cuts: s.Cuts, Closed: s.Closed, PutOff: s.PutOff, Recovered: s.Recovered, Unrecovered: s.Unrecovered, Told: s.Told,
 		Gaps: s.Gaps, Doubled: s.Doubled, Disordered: s.Disordered, Back: connectOf(s.Back),
 	}
 }

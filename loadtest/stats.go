@@ -74,6 +74,7 @@ type stats struct {
 
 	// Of sessions of the client protocol.
 	Cuts        int64 `json:"cuts,omitempty"`        // connections cut on purpose
+	PutOff      int64 `json:"put_off,omitempty"`     // upgrades of those that came back, answered with 503 and Retry-After
 	Closed      int64 `json:"closed,omitempty"`      // connections closed by the server with a code to come back after
 	Recovered   int64 `json:"recovered,omitempty"`   // subscriptions
 	Unrecovered int64 `json:"unrecovered,omitempty"` // subscriptions of which the server said so
@@ -111,7 +112,7 @@ func (s *stats) add(d *stats) {
 		{&s.Opened, d.Opened}, {&s.Failed, d.Failed}, {&s.Lost, d.Lost}, {&s.Open, d.Open}, {&s.Completed, d.Completed},
 		{&s.Sent, d.Sent}, {&s.Received, d.Received}, {&s.Wrong, d.Wrong}, {&s.Missing, d.Missing}, {&s.Late, d.Late},
 		{&s.BytesIn, d.BytesIn}, {&s.BytesOut, d.BytesOut}, {&s.RSS, d.RSS}, {&s.CPU, d.CPU},
-		{&s.Cuts, d.Cuts}, {&s.Closed, d.Closed}, {&s.Recovered, d.Recovered}, {&s.Unrecovered, d.Unrecovered},
+		{&s.Cuts, d.Cuts}, {&s.PutOff, d.PutOff}, {&s.Closed, d.Closed}, {&s.Recovered, d.Recovered}, {&s.Unrecovered, d.Unrecovered},
 		{&s.Told, d.Told}, {&s.Doubled, d.Doubled}, {&s.Disordered, d.Disordered}, {&s.Gaps, d.Gaps},
 		{&s.Unanswered, d.Unanswered},
 	} {

@@ -40,9 +40,8 @@ type play interface {
 type worker struct {
 	// Static after newWorker.
 	assignment
-	target  *target
-	squeeze *target // upgrade: of clients that offer permessage-deflate
-	to      unix.Sockaddr
+	squeeze *target         // upgrade: of clients that offer permessage-deflate
+	next    *target         // reconnect: the node to go to; nil: the same
 	from    []unix.Sockaddr // source addresses in rotation; none: the kernel's choice
 	limits  ws.Limits
 	fill    []byte
@@ -53,6 +52,8 @@ type worker struct {
 	wake    int // eventfd
 
 	// Owned by the loop.
+	target     *target
+	to         unix.Sockaddr // its
 	clients    []client
 	free       []uint32 // slots, last in first out
 	play       play
@@ -163,6 +164,11 @@ func newWorker(a assignment, events chan<- event, ended <-chan struct{}) (*worke
 		buf:     make([]byte, readBuffer),
 		random:  mix(a.Seed + uint64(a.IDBase)),
 		pace:    newPacer(a.ConnectRate, 0),
+	}
+	if a.Next != "" {
+		if w.next, err = targetOf(&a.Options, "--next", a.Next); err != nil {
+			return nil, err
+		}
 	}
 	if a.speaks() { // a reply may hold many publications
 		w.limits = ws.Limits{MaxFrame: maxReply, MaxMessage: maxReply}
