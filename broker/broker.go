@@ -124,6 +124,7 @@ type Broker struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	streams streams
+	parts   int // of each class, that are in use
 	replies replies
 	era     era
 	boot    string // distinguishes the publications of this run
@@ -194,7 +195,7 @@ func New(o Options) (b *Broker, err error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	b = &Broker{opts: o, log: o.Logger, handler: o.Handler, boot: randomName(5), ended: make(chan struct{}), reading: make(chan struct{}, maxReads)}
+	b = &Broker{opts: o, log: o.Logger, handler: o.Handler, boot: randomName(5), parts: historyStreams, ended: make(chan struct{}), reading: make(chan struct{}, maxReads)}
 	b.gen.Store(1)
 	b.hold.self = []byte(randomName(5))
 	if h := o.Heir; h != nil {
@@ -217,6 +218,7 @@ func New(o Options) (b *Broker, err error) {
 		if b.server, err = startServer(o); err != nil {
 			return b, err
 		}
+		b.parts = b.server.marker.Streams
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()

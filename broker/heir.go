@@ -95,6 +95,7 @@ func (c *channel) append(dst []byte) []byte {
 	dst = pack.AppendString(dst, c.top.Epoch)
 	dst = pack.AppendUint(dst, c.version)
 	dst = pack.AppendString(dst, c.versionEpoch)
+	dst = pack.AppendBool(dst, c.acked)
 	return pack.AppendUint(dst, c.floor)
 }
 
@@ -107,7 +108,7 @@ func (b *Broker) inherit(state []byte) error {
 	for range r.Uint() {
 		class, part := int(r.Byte()), int(r.Byte())
 		names := readPresent(r)
-		if r.Err() != nil || class >= len(classes) || part >= historyStreams {
+		if r.Err() != nil || class >= len(classes) || part >= b.parts {
 			return fmt.Errorf("broker: inherit streams: %w", pack.ErrMalformed)
 		}
 		s := &b.streams[class][part]
@@ -119,7 +120,7 @@ func (b *Broker) inherit(state []byte) error {
 		class := r.Byte()
 		c := &channel{key: key{r.String(), class}, turn: make(chan struct{}, 1), known: true, used: now, seq: r.Uint()}
 		c.top = Position{r.Uint(), r.String()}
-		c.version, c.versionEpoch, c.floor = r.Uint(), r.String(), r.Uint()
+		c.version, c.versionEpoch, c.acked, c.floor = r.Uint(), r.String(), r.Bool(), r.Uint()
 		if r.Err() != nil || int(class) >= len(classes) {
 			return fmt.Errorf("broker: inherit channels: %w", pack.ErrMalformed)
 		}

@@ -360,7 +360,10 @@ func (b *Broker) removeClass(ctx context.Context, ch string, class uint8, at pla
 		if s.kind != kindMark {
 			s.record = &record{kind: kindMark, class: class, version: s.version, versionEpoch: s.versionEpoch,
 				Publication: Publication{Offset: s.Offset, Epoch: b.epochOf(ch, class, s.Epoch), Time: time.Now().UnixMilli()}}
-			ack, err := b.store(ctx, at.subject, s.append(nil), s.seq, "")
+			sh.mu.Lock()
+			c.acked = false
+			sh.mu.Unlock()
+			ack, err := b.store(ctx, at.subject, s.append(nil), &s.seq, "")
 			if errors.Is(err, errStale) && ctx.Err() == nil {
 				pause(ctx, try)
 				continue

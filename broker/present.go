@@ -100,6 +100,6 @@ func (p *present) lacks(ch string) bool {
 
 // absent tells that a channel surely has no history.
 func (b *Broker) absent(k key) bool {
-	s := &b.streams[k.class][shardOf(k.name)%historyStreams]
+	s := &b.streams[k.class][b.part(k.name)]
 	return b.server != nil && s.opened.Load() && s.present.lacks(k.name)
 }

@@ -133,7 +133,7 @@ func (b *Broker) publishStored(ctx context.Context, ch string, pub Publication, 
 	if err := b.open(ctx, ch, class); err != nil {
 		return Position{}, false, err
 	}
-	b.streams[class][shardOf(ch)%historyStreams].present.add(ch)
+	b.streams[class][b.part(ch)].present.add(ch)
 	sh := b.shard(ch)
 	a := &attempt{b: b, sh: sh, c: b.pin(sh, key{ch, class}), at: b.place(ch, class), opts: o}
 	defer sh.unpin(a.c)
@@ -210,14 +210,16 @@ func (a *attempt) step(ctx context.Context) (pos Position, settled, suppressed b
 		}
 	}
 	a.sh.mu.Lock()
-	last, top := c.seq, c.top
+	top := c.top
 	old := a.opts.Version > 0 && a.opts.Version <= c.version &&
 		(a.opts.VersionEpoch == "" || a.opts.VersionEpoch == c.versionEpoch)
 	a.rec.version, a.rec.versionEpoch = c.version, c.versionEpoch
-	a.sh.mu.Unlock()
 	if old {
+		a.sh.mu.Unlock()
 		return top, true, true, nil
 	}
+	last := c.expect(b.server != nil)
+	a.sh.mu.Unlock()
 	if a.opts.Version > 0 {
 		a.rec.version, a.rec.versionEpoch = a.opts.Version, a.opts.VersionEpoch
 	}
@@ -321,6 +323,7 @@ func (a *attempt) stored(seq uint64) Position {
 	if seq > c.seq {
 		c.moved(&a.rec, seq)
 	}
+	c.acked = true
 	if b.server != nil {
 		b.keep(a.sh, c, &pub)
 	}
@@ -335,7 +338,7 @@ func (a *attempt) stored(seq uint64) Position {
 
 // once takes an idempotency key of a channel without history.
 func (b *Broker) once(ctx context.Context, ch, key string) (taken bool, err error) {
-	ack, err := b.store(ctx, b.opts.Prefix+".once."+hashOf(ch, key).String(), nil, 0, "")
+	ack, err := b.store(ctx, b.opts.Prefix+".once."+hashOf(ch, key).String(), nil, new(uint64), "")
 	switch {
 	case errors.Is(err, errStale):
 		return true, nil

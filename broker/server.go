@@ -39,13 +39,16 @@ type marker struct {
 	Boot  string `json:"boot"`  // the machine's boot id
 	Clean bool   `json:"clean"` // ended in order
 	Sync  bool   `json:"sync"`  // wrote to the disk before it confirmed
+	// Streams is how many there are of each class in this folder; folders from before it was noted
+	// have historyStreams.
+	Streams int `json:"streams"`
 }
 
 // bootID is where Linux keeps an id of the machine's last start. Tests replace it.
 var bootID = "/proc/sys/kernel/random/boot_id"
 
 func startServer(o Options) (*embedded, error) {
-	e := &embedded{dir: o.Dir}
+	e := &embedded{dir: o.Dir, marker: marker{Streams: embeddedStreams}}
 	if o.Memory {
 		dir, err := os.MkdirTemp("", "roost-")
 		if err != nil {
@@ -128,11 +131,14 @@ func (e *embedded) open(o Options) error {
 	if err != nil {
 		boot = nil // unknown: then only a clean end is trusted
 	}
-	now := marker{Boot: strings.TrimSpace(string(boot)), Sync: o.SyncAlways}
+	now := marker{Boot: strings.TrimSpace(string(boot)), Sync: o.SyncAlways, Streams: embeddedStreams}
 	var last marker
 	text, err := os.ReadFile(e.markerPath())
 	switch {
 	case err == nil && json.Unmarshal(text, &last) == nil:
+		if now.Streams = last.Streams; now.Streams < 1 || now.Streams > historyStreams {
+			now.Streams = historyStreams
+		}
 		same := last.Boot == now.Boot && now.Boot != ""
 		e.newEra = !last.Clean && !same && !last.Sync
 		if !last.Clean && same {

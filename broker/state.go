@@ -58,6 +58,7 @@ type channel struct {
 	top          Position
 	version      uint64
 	versionEpoch string
+	acked        bool // it is this node's, and nothing was sent since
 
 	gen    uint64 // of Broker.gen in which top was certain; see fresh
 	based  bool   // in a cluster: whether base is known,
@@ -135,6 +136,19 @@ func (b *Broker) fresh(sh *shard, c *channel) bool {
 func (c *channel) moved(r *record, seq uint64) {
 	c.known, c.seq, c.top = true, seq, Position{r.Offset, r.Epoch}
 	c.version, c.versionEpoch = r.version, r.versionEpoch
+}
+
+// expect returns which sequence the next record is to be stored on, and notes that one is sent. NATS
+// loads the block of the last record to compare. That is left out where nothing can have come between:
+// the broker of an embedded server is the only one that writes, and all it sent is acknowledged. Under
+// mu, for who has the turn.
+func (c *channel) expect(embedded bool) *uint64 {
+	seq, sole := c.seq, embedded && c.acked
+	c.acked = false
+	if sole {
+		return nil
+	}
+	return &seq
 }
 
 // keep puts a publication behind the tail; under mu.

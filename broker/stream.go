@@ -20,9 +20,12 @@ import (
 // has one such limit for all its channels.
 var classes = [...]int{1, 16, 128, 1024, 8192, 131072}
 
-// historyStreams is the number of streams per class in use, see docs/adr/0007. It
-// is part of where channels are stored and cannot change under existing data.
-const historyStreams = 64
+// The number of streams per class in use, see docs/adr/0007. It is part of where channels are stored:
+// that of a cluster cannot change under existing data, that of a folder is in its marker.
+const (
+	historyStreams  = 64 // of a cluster, and at most
+	embeddedStreams = 16 // of a new folder
+)
 
 // batchMax is how many records are asked for at once.
 const batchMax = 1000
@@ -58,18 +61,21 @@ type place struct {
 	stream, subject string
 }
 
+// part tells which of a class's streams a channel's records are in.
+func (b *Broker) part(ch string) int { return shardOf(ch) % b.parts }
+
 func (b *Broker) place(ch string, class uint8) place {
-	sh := shardOf(ch)
+	part := b.part(ch)
 	at := make([]byte, 0, len(b.opts.Prefix)+32+len(ch))
 	at = append(at, b.opts.Prefix...)
 	at = append(at, ".h."...)
 	at = strconv.AppendUint(at, uint64(class), 10)
 	at = append(at, '.')
-	at = strconv.AppendUint(at, uint64(sh%historyStreams), 10)
+	at = strconv.AppendUint(at, uint64(part), 10)
 	at = append(at, '.')
-	at = strconv.AppendUint(at, uint64(sh), 10)
+	at = strconv.AppendUint(at, uint64(shardOf(ch)), 10)
 	at = append(at, '.')
-	return place{stream: b.streamName(class, sh%historyStreams), subject: string(appendToken(at, ch))}
+	return place{stream: b.streamName(class, part), subject: string(appendToken(at, ch))}
 }
 
 func (b *Broker) streamName(class uint8, p int) string {
@@ -102,7 +108,7 @@ func (b *Broker) dedupeWindow() time.Duration {
 
 // open makes sure that the stream of a channel exists.
 func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
-	p := shardOf(ch) % historyStreams
+	p := b.part(ch)
 	known := &b.streams[class][p]
 	if known.opened.Load() {
 		return nil
@@ -145,7 +151,7 @@ func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 
 // forget makes the next use of a channel's stream open it again.
 func (b *Broker) forget(ch string, class uint8) {
-	b.streams[class][shardOf(ch)%historyStreams].opened.Store(false)
+	b.streams[class][b.part(ch)].opened.Store(false)
 }
 
 var (
@@ -166,15 +172,15 @@ type ack struct {
 	Duplicate bool   `json:"duplicate"`
 }
 
-// store writes one record if last is the sequence of its subject's last one. msgID, if
+// store writes one record if last is nil or the sequence of its subject's last one. msgID, if
 // set, is an id a stream takes only once within its window. Errors: errStale, or one
 // after which the record may be there or not.
-func (b *Broker) store(ctx context.Context, subject string, data []byte, last uint64, msgID string) (ack, error) {
+func (b *Broker) store(ctx context.Context, subject string, data []byte, last *uint64, msgID string) (ack, error) {
 	m := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{}}
 	if msgID != "" {
 		m.Header[jetstream.MsgIDHeader] = []string{msgID}
 	}
-	return b.write(ctx, m, &last, 0)
+	return b.write(ctx, m, last, 0)
 }
 
 // write stores m, if expect is nil or its subject's last sequence. Errors as store.
