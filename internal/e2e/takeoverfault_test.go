@@ -68,7 +68,7 @@ func TestTakeoverFaultsInCluster(t *testing.T) {
 		steps       []string
 		undisturbed bool
 	}{
-		{"old", []string{"early", "seal", "carry", "end"}, false}, {"old", []string{"go"}, true},
+		{"old", []string{"early", "early#2", "seal", "carry", "end"}, false}, {"old", []string{"go"}, true},
 		{"new", []string{"early", "early#2", "follow", "conns", "took"}, true}, {"new", []string{"begin", "reading"}, false},
 	} {
 		for _, step := range c.steps {
