@@ -2,7 +2,6 @@ package loadtest
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -66,18 +65,6 @@ type subscription struct {
 	epoch  uint32
 	told   bool // the server said that continuity is lost: what lacks until the next publication is not missing
 }
-
-// absence is a session without a connection.
-type absence struct {
-	due     int64 // Unix ns
-	session uint32
-}
-
-// The delays after which sessions try again whose return has failed, as those of centrifuge-js.
-const (
-	minRetry = 500 * time.Millisecond
-	maxRetry = 20 * time.Second
-)
 
 func newClients(w *worker, sessions int) *clients {
 	return &clients{
@@ -337,100 +324,6 @@ func (x *clients) begin() {
 	if w := x.w; w.next != nil { // who connects from now on has lost a connection
 		w.target, w.to = w.next, sockaddr(w.next.addr)
 	}
-}
-
-func (x *clients) gone(c *client, lost bool) {
-	s := &x.sessions[c.session]
-	s.open = false
-	if p := x.w.phase; lost || x.w.Scenario != Reconnect || p < measuring || p >= finished {
-		return
-	}
-	s.cut = x.w.now
-	x.leave(c.session, x.w.Away)
-}
-
-// leave has a session come back after a time.
-func (x *clients) leave(s uint32, after time.Duration) {
-	x.away, x.first = append(x.away, absence{x.w.now + int64(after), s}), 0
-}
-
-// random returns a duration below limit.
-func (x *clients) random(limit time.Duration) time.Duration {
-	x.w.random += 0x9E3779B97F4A7C15
-	return time.Duration(mix(x.w.random) % uint64(max(limit, 1)))
-}
-
-// failed has a session that wanted to come back try again: as SDKs do, and not before the server wants it.
-func (x *clients) failed(c *client, cause error) (expected bool) {
-	s := c.session
-	if c.state != stateJoining { // it had no session yet
-		if len(x.back) == 0 {
-			return false
-		}
-		s, x.back = x.back[0], x.back[1:]
-	} else if !x.sessions[s].known {
-		return false
-	}
-	tries := &x.sessions[s].tries
-	wait := min(maxRetry, minRetry+x.random(min(maxRetry, minRetry<<*tries)))
-	*tries = min(*tries+1, 10)
-	var later *unavailable
-	if expected = errors.As(cause, &later); expected {
-		x.w.stats.PutOff++
-		wait = max(wait, later.after+x.random(time.Second)) // it is told in whole seconds
-	}
-	x.leave(s, wait)
-	return expected
-}
-
-// cut ends an open session's connection without a word.
-func (x *clients) cut(s uint32) {
-	if x.sessions[s].open {
-		x.w.stats.Cuts++
-		x.w.cut(&x.w.clients[x.sessions[s].slot])
-	}
-}
-
-// due cuts sessions at random and brings back those that have been away for long enough.
-func (x *clients) due() (next int64) {
-	w := x.w
-	if w.Scenario != Reconnect || w.phase < measuring || w.phase >= finished {
-		return 0
-	}
-	if w.Churn > 0 && w.phase == measuring {
-		goal := int64(w.Churn * time.Duration(w.now-x.start).Seconds())
-		for ; x.churns < goal; x.churns++ {
-			w.random += 0x9E3779B97F4A7C15
-			x.cut(uint32(mix(w.random) % uint64(len(x.sessions))))
-		}
-		next = w.now + int64(time.Second/100)
-	}
-	if x.first <= w.now {
-		x.bringBack()
-	}
-	if len(x.away) > 0 {
-		next = earlier(next, x.first)
-	}
-	if len(x.back) > 0 {
-		next = earlier(next, w.now)
-	}
-	return next
-}
-
-// bringBack has those come back whose time it is.
-func (x *clients) bringBack() {
-	kept := x.away[:0]
-	x.first = 0
-	for _, a := range x.away {
-		if a.due <= x.w.now {
-			x.back = append(x.back, a.session)
-			x.w.wanted++
-			continue
-		}
-		kept = append(kept, a)
-		x.first = earlier(x.first, a.due)
-	}
-	x.away = kept
 }
 
 func (x *clients) command(name string, n int64) {

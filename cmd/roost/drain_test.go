@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -104,9 +104,10 @@ func ended(t *testing.T, p *proctest.Process) int {
 
 func TestDrainSays(t *testing.T) {
 	going, serving := startDrainable(t, gateway.DrainDraining), startDrainable(t, gateway.DrainServing)
-	secure := httptest.NewTLSServer(going)
+	secure := httptest.NewUnstartedServer(going)
+	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	secure.StartTLS()
 	defer secure.Close()
-	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
 	nobody := "http://127.0.0.1:" + proctest.FreePorts(t, "127.0.0.1", 1)[0]
