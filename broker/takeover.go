@@ -13,12 +13,14 @@ import (
 // suspends its server, the new one opens the folder. If that fails the old one resumes.
 
 // Suspend ends the embedded server: all that was acknowledged is on the disk, and another
-// process may open the folder. Until Resume NATS is away. Without effect in a cluster.
+// process that has an Heir may open the folder. Until Resume NATS is away. Without effect in a
+// cluster.
 func (b *Broker) Suspend() error {
 	if b.server == nil {
 		return nil
 	}
-	return b.server.suspend()
+	b.server.handed = true
+	return b.server.suspend(false)
 }
 
 // resumeTimeout is how long the folder may stay in the hands of the process that was to have
@@ -34,6 +36,7 @@ func (b *Broker) Resume() error {
 	for {
 		err := b.server.start(b.opts)
 		if err == nil {
+			b.server.handed = false
 			return nil
 		}
 		if time.Now().After(end) {
@@ -63,8 +66,8 @@ func (e *embedded) running() bool {
 	return e.nats != nil
 }
 
-// suspend ends the server as stop does, but for what memory has.
-func (e *embedded) suspend() error {
+// suspend ends the server in order and gives up the folder; mark notes that, which waits for the disk.
+func (e *embedded) suspend(mark bool) error {
 	e.mu.Lock()
 	s := e.nats
 	e.nats = nil
@@ -74,7 +77,7 @@ func (e *embedded) suspend() error {
 	}
 	s.Shutdown()
 	s.WaitForShutdown()
-	return e.leave(true)
+	return e.leave(mark)
 }
 
 // InProcessConn implements nats.InProcessConnProvider: the server may be another one after a

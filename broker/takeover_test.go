@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -79,6 +81,64 @@ func TestSuspend(t *testing.T) {
 	default:
 	}
 	_ = ledger.Close(t.Context())
+}
+
+// While a folder changes hands nothing waits for the disk: its marker stays as it is. So a power cut in
+// between, or later, is seen as one, and the end of the last broker as that.
+func TestMarkerOfTakeover(t *testing.T) {
+	old := bootID
+	t.Cleanup(func() { bootID = old })
+	bootID = filepath.Join(t.TempDir(), "boot_id")
+	boot := func(id string) {
+		if err := os.WriteFile(bootID, []byte(id), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	boot("one")
+	dir := t.TempDir()
+	state := func() string {
+		text, err := os.ReadFile(filepath.Join(dir, "state.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	first, _ := start(t, Options{Dir: dir})
+	pos := publish(t, first, "ch", "a", kept)
+	serving := state()
+	given := func(b *Broker) {
+		if err := b.Suspend(); err != nil {
+			t.Fatal(err)
+		}
+		if now := state(); now != serving {
+			t.Errorf("given up: %s, before %s", now, serving)
+		}
+	}
+	given(first)
+	will := first.Will()
+	second, _ := start(t, Options{Dir: dir, Heir: &will})
+	if now := state(); now != serving {
+		t.Errorf("taken over: %s, before %s", now, serving)
+	}
+	first.Abandon()
+	if next := publish(t, second, "ch", "b", kept); next != (Position{2, pos.Epoch}) {
+		t.Errorf("after the takeover %+v, before %+v", next, pos)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	boot("two")
+	third, _ := start(t, Options{Dir: dir})
+	if next := publish(t, third, "ch", "c", kept); next != (Position{3, pos.Epoch}) {
+		t.Errorf("after an end in order %+v, before %+v", next, pos)
+	}
+	serving = state()
+	given(third)
+	boot("three")
+	fourth, _ := start(t, Options{Dir: dir})
+	if next := publish(t, fourth, "ch", "d", kept); next.Offset != 4 || next.Epoch == pos.Epoch {
+		t.Errorf("after a power cut in between %+v, before %+v", next, pos)
+	}
 }
 
 // BenchmarkTakeover is the time from the suspension of a broker to the moment when the next
