@@ -11,6 +11,3 @@ import (
 func lockFile(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
-
-// syncDisks has the system write out all that it holds back.
-func syncDisks() { syscall.Sync() }

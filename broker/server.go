@@ -149,7 +149,9 @@ func (e *embedded) open(o Options) error {
 		same := last.Boot == now.Boot && now.Boot != ""
 		e.newEra = !last.Clean && !same && !last.Sync
 		if !last.Clean && same && !trusted {
-			syncDisks() // what a killed process left behind; from here on this one's promises hold
+			if err := syncDisk(f); err != nil { // what a killed process left behind; from here on this one's promises hold
+				return fmt.Errorf("broker: data folder: %w", err)
+			}
 		}
 	case err == nil || !errors.Is(err, os.ErrNotExist):
 		e.newEra = true
@@ -221,9 +223,11 @@ func (e *embedded) leave(clean bool) (err error) {
 		return nil
 	}
 	if clean && !e.newEra {
-		syncDisks() // NATS leaves that to the system, and a power cut must find what the marker says
-		e.marker.Clean = true
-		err = e.mark()
+		// NATS leaves that to the system, and a power cut must find what the marker says.
+		if err = syncDisk(e.lock); err == nil {
+			e.marker.Clean = true
+			err = e.mark()
+		}
 	}
 	err = errors.Join(err, e.lock.Close())
 	e.lock = nil
