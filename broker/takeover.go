@@ -12,15 +12,33 @@ import (
 // for it among the nodes. The embedded server's folder has one owner at a time: the old process
 // suspends its server, the new one opens the folder. If that fails the old one resumes.
 
+// roomToOpen is what the disk must have left, in bytes: a NATS that opens a folder on a full one leaves
+// streams that take nothing any more, whoever has it next.
+const roomToOpen = 16 << 20
+
 // Suspend ends the embedded server: all that was acknowledged is on the disk, and another
-// process that has an Heir may open the folder. Until Resume NATS is away. Without effect in a
-// cluster.
+// process that has an Heir may open the folder. Until Resume NATS is away. If the disk is full it
+// returns an error and ends nothing. Without effect in a cluster.
 func (b *Broker) Suspend() error {
 	if b.server == nil {
 		return nil
 	}
+	if err := b.server.hasRoom(); err != nil {
+		return fmt.Errorf("broker: data folder %s: %w", b.server.dir, err)
+	}
 	b.server.handed = true
 	return b.server.suspend(false)
+}
+
+func (e *embedded) hasRoom() error {
+	if e.temp {
+		return nil // nothing is kept there
+	}
+	room, err := diskRoom(e.dir)
+	if err == nil && room < roomToOpen {
+		err = fmt.Errorf("the disk has %d bytes left, and must have %d", room, roomToOpen)
+	}
+	return err
 }
 
 // resumeTimeout is how long the folder may stay in the hands of the process that was to have

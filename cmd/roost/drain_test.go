@@ -47,9 +47,12 @@ func (d *drainable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	operation := strings.TrimPrefix(r.URL.Path, "/api/")
-	if operation == "drain" && d.hang != nil {
+	d.mu.Lock()
+	hang := d.hang
+	d.mu.Unlock()
+	if operation == "drain" && hang != nil {
 		_, _ = io.ReadAll(r.Body) // or the end of the client is not noticed
-		close(d.hang)
+		close(hang)
 		<-r.Context().Done()
 		return
 	}
@@ -164,10 +167,13 @@ func TestDrainInterrupted(t *testing.T) {
 
 func TestDrainInterruptedEarly(t *testing.T) {
 	g := startDrainable(t, gateway.DrainDraining)
-	g.hang = make(chan struct{})
+	hang := make(chan struct{})
+	g.mu.Lock()
+	g.hang = hang
+	g.mu.Unlock()
 	p := startDrain(t, g.URL)
 	select {
-	case <-g.hang:
+	case <-hang:
 	case <-time.After(patience):
 		t.Fatal("nothing is asked")
 	}
