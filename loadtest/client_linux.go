@@ -245,9 +245,8 @@ func (w *worker) sendFrame(c *client, op ws.Opcode, payload []byte, rsv1 bool) {
 
 // sendFragment is sendFrame for a part of a message, the last one where fin is set (RFC 6455 section 5.4).
 func (w *worker) sendFragment(c *client, op ws.Opcode, payload []byte, rsv1, fin bool) {
-	w.random += 0x9E3779B97F4A7C15
 	var key [4]byte
-	binary.LittleEndian.PutUint32(key[:], uint32(mix(w.random)))
+	binary.LittleEndian.PutUint32(key[:], uint32(w.draw()))
 	w.frame = ws.AppendMaskedFrame(w.frame[:0], op, key, payload)
 	if rsv1 {
 		w.frame[0] |= 0x40

@@ -36,8 +36,7 @@ func (x *clients) leave(s uint32, after time.Duration) {
 
 // random returns a duration below limit.
 func (x *clients) random(limit time.Duration) time.Duration {
-	x.w.random += 0x9E3779B97F4A7C15
-	return time.Duration(mix(x.w.random) % uint64(max(limit, 1)))
+	return time.Duration(x.w.draw() % uint64(max(limit, 1)))
 }
 
 // failed has a session that wanted to come back try again: as SDKs do, and not before the server wants it.
@@ -80,35 +79,33 @@ func (x *clients) due() (next int64) {
 	if w.Churn > 0 && w.phase == measuring {
 		goal := int64(w.Churn * time.Duration(w.now-x.start).Seconds())
 		for ; x.churns < goal; x.churns++ {
-			w.random += 0x9E3779B97F4A7C15
-			x.cut(uint32(mix(w.random) % uint64(len(x.sessions))))
+			x.cut(uint32(w.draw() % uint64(len(x.sessions))))
 		}
 		next = w.now + int64(time.Second/100)
 	}
-	if x.first <= w.now {
-		x.bringBack()
+	if x.first <= w.now && x.bringBack() {
+		next = earlier(next, w.now) // their connects are due
 	}
 	if len(x.away) > 0 {
 		next = earlier(next, x.first)
 	}
-	if len(x.back) > 0 {
-		next = earlier(next, w.now)
-	}
 	return next
 }
 
-// bringBack has those come back whose time it is.
-func (x *clients) bringBack() {
+// bringBack has those come back whose time it is. It reports whether there are any.
+func (x *clients) bringBack() (some bool) {
 	kept := x.away[:0]
 	x.first = 0
 	for _, a := range x.away {
 		if a.due <= x.w.now {
 			x.back = append(x.back, a.session)
 			x.w.wanted++
+			some = true
 			continue
 		}
 		kept = append(kept, a)
 		x.first = earlier(x.first, a.due)
 	}
 	x.away = kept
+	return some
 }

@@ -219,6 +219,12 @@ func newPlay(w *worker) play {
 	return &echo{w: w, pacer: newPacer(w.Rate, w.Ramp)}
 }
 
+// draw returns the next random number.
+func (w *worker) draw() uint64 {
+	w.random += 0x9E3779B97F4A7C15
+	return mix(w.random)
+}
+
 func (w *worker) release() {
 	for i := range w.clients {
 		if w.clients[i].state != stateFree {
