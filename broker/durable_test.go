@@ -60,6 +60,18 @@ func TestFolderInUse(t *testing.T) {
 	}
 }
 
+// boots returns what has the machine start anew, as far as brokers can see.
+func boots(t *testing.T) func(id string) {
+	old := bootID
+	t.Cleanup(func() { bootID = old })
+	bootID = filepath.Join(t.TempDir(), "boot_id")
+	return func(id string) {
+		if err := os.WriteFile(bootID, []byte(id), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A machine that went down without notice may have lost records, so what clients know
 // about positions must not be trusted.
 func TestEpochAfterReboot(t *testing.T) {
@@ -76,14 +88,7 @@ func TestEpochAfterReboot(t *testing.T) {
 		{name: "broken marker", boot: "one", marker: "?", renewed: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			old := bootID
-			t.Cleanup(func() { bootID = old })
-			bootID = filepath.Join(t.TempDir(), "boot_id")
-			boot := func(id string) {
-				if err := os.WriteFile(bootID, []byte(id), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
+			boot := boots(t)
 			boot("one")
 			dir := t.TempDir()
 			b, _ := start(t, Options{Dir: dir, SyncAlways: c.sync})

@@ -86,14 +86,7 @@ func TestSuspend(t *testing.T) {
 // While a folder changes hands nothing waits for the disk: its marker stays as it is. So a power cut in
 // between, or later, is seen as one, and the end of the last broker as that.
 func TestMarkerOfTakeover(t *testing.T) {
-	old := bootID
-	t.Cleanup(func() { bootID = old })
-	bootID = filepath.Join(t.TempDir(), "boot_id")
-	boot := func(id string) {
-		if err := os.WriteFile(bootID, []byte(id), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	boot := boots(t)
 	boot("one")
 	dir := t.TempDir()
 	state := func() string {
