@@ -45,6 +45,8 @@ var (
 	// ErrTooLarge means that a publication exceeds NATS' largest message, 1 MB unless
 	// its operator has set another limit.
 	ErrTooLarge = errors.New("broker: publication too large")
+	// ErrConflict means that a channel's last publication is not the one that was expected.
+	ErrConflict = errors.New("broker: the channel's last publication is another one")
 )
 
 // Options of a Broker. The zero value with a Handler and a Dir embeds a server.
@@ -73,6 +75,9 @@ type Options struct {
 	// Heir is what the broker left whose place this one takes, which must have been
 	// suspended; nil for one that begins anew. Its Node replaces Node.
 	Heir *Heir
+	// Guest publishes, reads and answers, but is no node: nobody asks it, and it hears of nothing.
+	// Only in a cluster.
+	Guest bool
 	// Logger, slog.Default() if nil.
 	Logger *slog.Logger
 	// Handler hears of everything. Required.
@@ -105,6 +110,8 @@ type Publication struct {
 	Tags   map[string]string
 	Delta  bool
 	Time   int64 // Unix ms; set by Publish if it is 0
+	// Note is for whoever reads a channel's history as a log: stored, and no client gets to see it.
+	Note []byte
 }
 
 // Position is a place in a channel's history. Offsets of two epochs do not compare.
@@ -124,6 +131,7 @@ type Broker struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	streams streams
+	pages   [historyStreams]stream
 	parts   int // of each class, that are in use
 	replies replies
 	era     era
@@ -152,6 +160,8 @@ func (o *Options) validate() error {
 		return errors.New("broker: a data folder is required, or NATS URLs, or memory mode")
 	case o.Replicas < 0 || o.Replicas > 5:
 		return fmt.Errorf("broker: replicas is %d, must be 1 to 5", o.Replicas)
+	case len(o.URLs) == 0 && o.Guest:
+		return errors.New("broker: a guest needs a NATS cluster")
 	case len(o.URLs) == 0 && o.Replicas > 1:
 		return errors.New("broker: replicas need a NATS cluster")
 	}
@@ -206,6 +216,7 @@ func New(o Options) (b *Broker, err error) {
 		b.shards[i].init()
 	}
 	b.streams.init()
+	initStreams(&b.pages)
 	b.keys.init()
 	b.nodes.init(o.Heir)
 	defer func() {
@@ -238,6 +249,9 @@ func New(o Options) (b *Broker, err error) {
 		if err := b.inherit(o.Heir.State); err != nil {
 			return b, err
 		}
+	}
+	if o.Guest {
+		return b, nil
 	}
 	taking := o.Heir != nil && b.server == nil // see Know and Enter
 	if b.hold.holding = taking; taking {

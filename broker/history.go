@@ -26,6 +26,14 @@ type HistoryQuery struct {
 	// Size and TTL are the namespace's, as for Publish.
 	Size int
 	TTL  time.Duration
+	Kept bool // in their place, as for Publish
+}
+
+func (q *HistoryQuery) class() uint8 {
+	if q.Kept {
+		return keptClass
+	}
+	return classOf(q.Size)
 }
 
 // History returns publications of a channel in the order of their offsets, and the
@@ -38,10 +46,13 @@ func (b *Broker) History(ctx context.Context, ch string, q HistoryQuery) ([]*Pub
 	if len(ch) == 0 || len(ch) > maxChannel {
 		return nil, Position{}, ErrChannel
 	}
+	if q.Kept {
+		q.Size, q.TTL = KeptSize, 0
+	}
 	if q.Size <= 0 {
 		return nil, Position{}, nil
 	}
-	k := key{ch, classOf(q.Size)}
+	k := key{ch, q.class()}
 	sh := b.shard(ch)
 	sh.mu.Lock()
 	if c := sh.channels[k]; b.fresh(sh, c) && !b.behind(c, q.Since) {
@@ -363,7 +374,7 @@ func (b *Broker) removeClass(ctx context.Context, ch string, class uint8, at pla
 			sh.mu.Lock()
 			c.acked = false
 			sh.mu.Unlock()
-			ack, err := b.store(ctx, at.subject, s.append(nil), &s.seq, "")
+			ack, err := b.store(ctx, at.subject, s.append(nil), &s.seq, "", 0)
 			if errors.Is(err, errStale) && ctx.Err() == nil {
 				pause(ctx, try)
 				continue

@@ -107,7 +107,7 @@ func (b *Broker) greet() error {
 }
 
 func (b *Broker) leave() {
-	if b.server == nil && b.nodes.seen != nil && b.nc.IsConnected() {
+	if b.server == nil && !b.opts.Guest && b.nodes.seen != nil && b.nc.IsConnected() {
 		_ = b.toNodes(nodeMessage{What: "bye"}) // else the others notice by themselves
 		_ = b.nc.FlushTimeout(time.Second)
 	}

@@ -26,6 +26,22 @@ type PublishOptions struct {
 	// VersionEpoch (or of any, if it is empty). Needs history.
 	Version      uint64
 	VersionEpoch string
+	// Kept stores in a log: the last KeptSize publications, however old they are, apart from
+	// what the channel's namespace keeps.
+	Kept bool
+	// After, if set, is the offset that the channel's last publication must have, else nothing is
+	// stored: ErrConflict. Needs Kept.
+	After *uint64
+	// Last ends the log: what was before it is taken away, and itself too after 30 days, so that the
+	// channel then begins anew with another epoch. A publication before that goes on from it.
+	Last bool
+}
+
+func (o *PublishOptions) class() uint8 {
+	if o.Kept {
+		return keptClass
+	}
+	return classOf(o.HistorySize)
 }
 
 // Publish sends pub to the followers of ch on all nodes. Without history it is gone
@@ -34,7 +50,7 @@ type PublishOptions struct {
 // newer version is there; the position is then the earlier publication's, or the top.
 //
 // Errors: ErrUnavailable (it may have been stored, if ctx ended or NATS went away
-// meanwhile), ErrTooLarge, ErrChannel.
+// meanwhile), ErrTooLarge, ErrChannel, ErrConflict.
 func (b *Broker) Publish(ctx context.Context, ch string, pub Publication, o PublishOptions) (pos Position, suppressed bool, err error) {
 	if len(ch) == 0 || len(ch) > maxChannel {
 		return pos, false, ErrChannel
@@ -51,7 +67,7 @@ func (b *Broker) Publish(ctx context.Context, ch string, pub Publication, o Publ
 	}
 	defer b.gate.leave()
 	pub.Offset, pub.Epoch = 0, ""
-	if o.HistorySize <= 0 {
+	if o.HistorySize <= 0 && !o.Kept {
 		suppressed, err = b.publishLive(ctx, ch, pub, o.IdempotencyKey)
 	} else {
 		pos, suppressed, err = b.publishStored(ctx, ch, pub, o)
@@ -129,7 +145,7 @@ type attempt struct {
 }
 
 func (b *Broker) publishStored(ctx context.Context, ch string, pub Publication, o PublishOptions) (Position, bool, error) {
-	class := classOf(o.HistorySize)
+	class := o.class()
 	if err := b.open(ctx, ch, class); err != nil {
 		return Position{}, false, err
 	}
@@ -142,7 +158,27 @@ func (b *Broker) publishStored(ctx context.Context, ch string, pub Publication, 
 		a.key = hashOf(ch, o.IdempotencyKey)
 		a.msgID = a.key.String()
 	}
-	return a.run(ctx)
+	pos, suppressed, err := a.run(ctx)
+	if err == nil && o.Last {
+		err = b.endLog(ctx, a)
+	}
+	return pos, suppressed, err
+}
+
+// endLog takes away what is before the last record, which is all there is to know.
+func (b *Broker) endLog(ctx context.Context, a *attempt) error {
+	if err := b.purge(ctx, a.at); err != nil {
+		b.log.Warn("what a log had before its end was not taken away", "channel", a.c.name, "error", err)
+	}
+	a.sh.mu.Lock()
+	defer a.sh.mu.Unlock()
+	if n := len(a.c.tail); n > 1 {
+		a.c.floor = a.c.tail[n-2].Offset
+		for len(a.c.tail) > 1 {
+			b.shorten(a.c)
+		}
+	}
+	return nil
 }
 
 // run stores the record behind the last one, and tries again as long as others come
@@ -198,6 +234,13 @@ func pause(ctx context.Context, try int) {
 	}
 }
 
+func (a *attempt) ttl() time.Duration {
+	if a.opts.Last {
+		return metaAge
+	}
+	return 0
+}
+
 // step is one try. An error with settled false is worth another one.
 func (a *attempt) step(ctx context.Context) (pos Position, settled, suppressed bool, err error) {
 	b, c := a.b, a.c
@@ -218,13 +261,17 @@ func (a *attempt) step(ctx context.Context) (pos Position, settled, suppressed b
 		a.sh.mu.Unlock()
 		return top, true, true, nil
 	}
+	if a.opts.After != nil && *a.opts.After != top.Offset {
+		a.sh.mu.Unlock()
+		return top, true, false, ErrConflict
+	}
 	last := c.expect(b.server != nil)
 	a.sh.mu.Unlock()
 	if a.opts.Version > 0 {
 		a.rec.version, a.rec.versionEpoch = a.opts.Version, a.opts.VersionEpoch
 	}
 	a.rec.Offset, a.rec.Epoch = top.Offset+1, b.epochOf(c.name, c.class, top.Epoch)
-	ack, err := b.store(ctx, a.at.subject, a.rec.append(nil), last, a.msgID)
+	ack, err := b.store(ctx, a.at.subject, a.rec.append(nil), last, a.msgID, a.ttl())
 	switch {
 	case err == nil && ack.Duplicate && a.lost:
 		a.missed = true // perhaps this very record: look
@@ -338,7 +385,7 @@ func (a *attempt) stored(seq uint64) Position {
 
 // once takes an idempotency key of a channel without history.
 func (b *Broker) once(ctx context.Context, ch, key string) (taken bool, err error) {
-	ack, err := b.store(ctx, b.opts.Prefix+".once."+hashOf(ch, key).String(), nil, new(uint64), "")
+	ack, err := b.store(ctx, b.opts.Prefix+".once."+hashOf(ch, key).String(), nil, new(uint64), "", 0)
 	switch {
 	case errors.Is(err, errStale):
 		return true, nil

@@ -29,7 +29,7 @@ func TestUnacknowledged(t *testing.T) {
 		t.Error("a record is under way, and nothing is expected")
 	}
 	late := record{Publication: Publication{Offset: first.Offset + 1, Epoch: first.Epoch, Data: []byte("late")}, kind: kindRecord, class: class, boot: b.boot}
-	if _, err := b.store(t.Context(), b.place("ch", class).subject, late.append(nil), nil, ""); err != nil {
+	if _, err := b.store(t.Context(), b.place("ch", class).subject, late.append(nil), nil, "", 0); err != nil {
 		t.Fatal(err)
 	}
 	if pos := publish(t, b, "ch", "b", kept); pos.Offset != first.Offset+2 {

@@ -16,6 +16,12 @@ const (
 
 const formatVersion = 1
 
+// Flags of a record.
+const (
+	flagDelta byte = 1 << iota
+	flagNote
+)
+
 // record is one message: what a stream stores and what nodes send each other. It is
 // one binary body and no NATS headers, since those are a map per message to read.
 type record struct {
@@ -41,11 +47,18 @@ func (r *record) append(dst []byte) []byte {
 	dst = appendString(dst, r.boot)
 	dst = binary.AppendUvarint(dst, r.version)
 	dst = appendString(dst, r.versionEpoch)
-	var delta byte
+	var flags byte
 	if r.Delta {
-		delta = 1
+		flags |= flagDelta
 	}
-	dst = append(dst, delta)
+	if len(r.Note) > 0 {
+		flags |= flagNote
+	}
+	dst = append(dst, flags)
+	if len(r.Note) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(r.Note)))
+		dst = append(dst, r.Note...)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(r.Info)))
 	dst = append(dst, r.Info...)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Tags)))
@@ -74,7 +87,11 @@ func decodeRecord(b []byte) (*record, error) {
 	r.boot = string(d.bytes())
 	r.version = d.uvarint()
 	r.versionEpoch = string(d.bytes())
-	r.Delta = d.uvarint() == 1
+	flags := byte(d.uvarint())
+	r.Delta = flags&flagDelta != 0
+	if flags&flagNote != 0 {
+		r.Note = d.bytes()
+	}
 	if info := d.bytes(); len(info) > 0 {
 		r.Info = info
 	}

@@ -8,7 +8,7 @@ import (
 
 func FuzzRecord(f *testing.F) {
 	full := record{
-		Publication: Publication{Offset: 7, Epoch: "epoch", Data: []byte("data"), Info: []byte("info"), Tags: map[string]string{"k": "v"}, Delta: true, Time: -1},
+		Publication: Publication{Offset: 7, Epoch: "epoch", Data: []byte("data"), Info: []byte("info"), Tags: map[string]string{"k": "v"}, Delta: true, Time: -1, Note: []byte("note")},
 		kind:        kindRecord, class: 2, id: 9, boot: "boot", version: 3, versionEpoch: "v",
 	}
 	f.Add(full.append(nil))

@@ -197,7 +197,7 @@ func (b *Broker) dropTail(c *channel) {
 // weight is what a publication takes in memory, about, in bytes.
 func (p *Publication) weight() int64 {
 	const fixed = 160
-	n := fixed + len(p.Data) + len(p.Info)
+	n := fixed + len(p.Data) + len(p.Info) + len(p.Note)
 	for k, v := range p.Tags {
 		n += 64 + len(k) + len(v)
 	}

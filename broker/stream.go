@@ -18,7 +18,15 @@ import (
 // classes are the lengths of history a stream may keep per channel; a namespace's
 // size is rounded up to one of them, and its own value applied on reading. A stream
 // has one such limit for all its channels.
-var classes = [...]int{1, 16, 128, 1024, 8192, 131072}
+//
+// The last one is no length of a namespace, but of channels whose history is a log, see
+// PublishOptions.Kept: it does not age.
+var classes = [...]int{1, 16, 128, 1024, 8192, 131072, KeptSize}
+
+const keptClass = uint8(len(classes) - 1)
+
+// KeptSize is how many publications a channel of PublishOptions.Kept has at most.
+const KeptSize = 256
 
 // The number of streams per class in use, see docs/adr/0007. It is part of where channels are stored:
 // that of a cluster cannot change under existing data, that of a folder is in its marker.
@@ -31,12 +39,12 @@ const (
 const batchMax = 1000
 
 func classOf(size int) uint8 {
-	for i, n := range classes {
+	for i, n := range classes[:keptClass] {
 		if size <= n {
 			return uint8(i)
 		}
 	}
-	return uint8(len(classes) - 1)
+	return keptClass - 1
 }
 
 // stream is what is known of one stream.
@@ -50,9 +58,13 @@ type streams [len(classes)][historyStreams]stream
 
 func (s *streams) init() {
 	for class := range s {
-		for p := range s[class] {
-			s[class][p].turn = make(chan struct{}, 1)
-		}
+		initStreams(&s[class])
+	}
+}
+
+func initStreams(all *[historyStreams]stream) {
+	for p := range all {
+		all[p].turn = make(chan struct{}, 1)
 	}
 }
 
@@ -133,6 +145,9 @@ func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 		MaxMsgsPerSubject: int64(classes[class]), MaxAge: metaAge, Duplicates: b.dedupeWindow(),
 		AllowDirect: true, Discard: jetstream.DiscardOld,
 	}
+	if class == keptClass {
+		cfg.MaxAge, cfg.AllowMsgTTL = 0, true
+	}
 	if b.server == nil {
 		cfg.RePublish = &jetstream.RePublish{Source: at + ".*.*", Destination: b.opts.Prefix + ".ch.{{wildcard(1)}}.{{wildcard(2)}}"}
 	}
@@ -173,14 +188,14 @@ type ack struct {
 }
 
 // store writes one record if last is nil or the sequence of its subject's last one. msgID, if
-// set, is an id a stream takes only once within its window. Errors: errStale, or one
-// after which the record may be there or not.
-func (b *Broker) store(ctx context.Context, subject string, data []byte, last *uint64, msgID string) (ack, error) {
+// set, is an id a stream takes only once within its window; after a ttl but 0 the record
+// is gone. Errors: errStale, or one after which the record may be there or not.
+func (b *Broker) store(ctx context.Context, subject string, data []byte, last *uint64, msgID string, ttl time.Duration) (ack, error) {
 	m := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{}}
 	if msgID != "" {
 		m.Header[jetstream.MsgIDHeader] = []string{msgID}
 	}
-	return b.write(ctx, m, last, 0)
+	return b.write(ctx, m, last, ttl)
 }
 
 // write stores m, if expect is nil or its subject's last sequence. Errors as store.
@@ -280,6 +295,16 @@ func (b *Broker) lastOfLeader(ctx context.Context, at place) (stored, error) {
 	if err != nil {
 		return stored{}, err
 	}
+	seq, data, err := decodeGot(reply.Data)
+	if err != nil {
+		return stored{}, err
+	}
+	r, err := decodeRecord(data)
+	return stored{record: r, seq: seq}, err
+}
+
+// decodeGot reads the leader's answer to a request for one message; errMissing if there is none.
+func decodeGot(answer []byte) (seq uint64, data []byte, err error) {
 	var res struct {
 		Error *struct {
 			ErrCode     int    `json:"err_code"`
@@ -290,16 +315,15 @@ func (b *Broker) lastOfLeader(ctx context.Context, at place) (stored, error) {
 			Data []byte `json:"data"`
 		} `json:"message"`
 	}
-	if err := json.Unmarshal(reply.Data, &res); err != nil {
-		return stored{}, fmt.Errorf("last record: %w", err)
+	if err := json.Unmarshal(answer, &res); err != nil {
+		return 0, nil, fmt.Errorf("last record: %w", err)
 	}
 	const noMessage = 10037
-	if res.Error != nil && res.Error.ErrCode == noMessage {
-		return stored{}, errMissing
+	switch {
+	case res.Error == nil:
+		return res.Message.Seq, res.Message.Data, nil
+	case res.Error.ErrCode == noMessage:
+		return 0, nil, errMissing
 	}
-	if res.Error != nil {
-		return stored{}, errors.New(res.Error.Description)
-	}
-	r, err := decodeRecord(res.Message.Data)
-	return stored{record: r, seq: res.Message.Seq}, err
+	return 0, nil, errors.New(res.Error.Description)
 }

@@ -16,7 +16,7 @@ func CheckPrefix(p string) error {
 }
 
 // own are the second tokens of the subjects that brokers of a prefix use among themselves.
-var own = []string{"ch", "f", "h", "l", "node", "nodes", "once", "q"}
+var own = []string{"ch", "f", "h", "l", "node", "nodes", "once", "p", "q", "svc", "w"}
 
 // Internal tells whether subject, or one that begins with it and a dot, is the brokers'
 // own: other services must stay away from these.
