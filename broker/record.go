@@ -90,7 +90,9 @@ func decodeRecord(b []byte) (*record, error) {
 	flags := byte(d.uvarint())
 	r.Delta = flags&flagDelta != 0
 	if flags&flagNote != 0 {
-		r.Note = d.bytes()
+		if r.Note = d.bytes(); len(r.Note) == 0 {
+			r.Note = nil
+		}
 	}
 	if info := d.bytes(); len(info) > 0 {
 		r.Info = info
