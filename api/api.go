@@ -20,6 +20,8 @@ import (
 // Options of New. The zero value of a field but Node means its default.
 type Options struct {
 	Node Operations
+	// Services answer POST /api/<name>/<operation>.
+	Services []Service
 	// Keys open the API; an empty one opens nothing. Without keys it refuses everyone.
 	Keys []string
 	// Insecure lets everyone in, without a key.
@@ -64,7 +66,7 @@ func New(o Options) http.Handler {
 	if o.Observe == nil {
 		o.Observe = func(string, int, time.Duration) {}
 	}
-	h := &handler{Options: o, operations: make(map[string]*operation, len(operations)), description: describe(o.Version)}
+	h := &handler{Options: o, operations: make(map[string]*operation, len(operations)), description: describe(o.Version, o.Services)}
 	for _, k := range o.Keys {
 		if k != "" {
 			h.keys = append(h.keys, sha256.Sum256([]byte(k)))
@@ -103,7 +105,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(fails(http.StatusUnauthorized, client.ErrUnauthorized.Code, "unauthorized: send a key as X-API-Key or as Authorization: apikey KEY"))
 		return
 	}
-	op := h.operations[method]
+	op := h.operation(method)
 	if op == nil && method != "" && method != batch {
 		refuse(notFound(method))
 		return
@@ -122,6 +124,20 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, reply)
+}
+
+// operation returns what a method stands for, or nil.
+func (h *handler) operation(method string) *operation {
+	if op := h.operations[method]; op != nil {
+		return op
+	}
+	name, rest, ok := strings.Cut(method, "/")
+	for i := range h.Services {
+		if ok && h.Services[i].Name == name {
+			return h.Services[i].operation(rest)
+		}
+	}
+	return nil
 }
 
 // reply runs what a request asks for and returns the body of the answer.

@@ -14,7 +14,7 @@ type object map[string]any
 
 // describe returns the OpenAPI 3.1 description of the API, from the Go types of the
 // operations' requests and results.
-func describe(version string) []byte {
+func describe(version string, services []Service) []byte {
 	s := schemas{}
 	ref := func(t reflect.Type) object { return s.of(t) }
 	failed := ref(reflect.TypeFor[gateway.OperationError]())
@@ -38,6 +38,9 @@ func describe(version string) []byte {
 			"items": object{"type": "object", "properties": replies},
 		}},
 	})
+	for i := range services {
+		services[i].describe(paths, failed)
+	}
 	old := post("command", "Run operations in the form of older libraries: JSON objects, one by line, answered one by line.",
 		ref(reflect.TypeFor[Command]()), ref(reflect.TypeFor[Reply]()))
 	old["post"].(object)["deprecated"] = true

@@ -16,18 +16,20 @@ import (
 
 	"roost/gateway"
 	"roost/proto/client"
+	"roost/service"
 )
 
 // failure is an error as callers read it.
 type failure struct {
 	gateway.OperationError
-	status int // of HTTP, where the request itself is at fault; else 0
+	Revision *uint64 `json:"revision,omitempty"` // of a service: the current one
+	status   int     // of HTTP, where the request itself is at fault; else 0
 }
 
 func (f *failure) Error() string { return f.Message }
 
 func fails(status int, code uint32, format string, args ...any) *failure {
-	return &failure{gateway.OperationError{Code: code, Message: fmt.Sprintf(format, args...)}, status}
+	return &failure{OperationError: gateway.OperationError{Code: code, Message: fmt.Sprintf(format, args...)}, status: status}
 }
 
 func malformed(format string, args ...any) *failure {
@@ -63,6 +65,7 @@ func (h *handler) run(ctx context.Context, op *operation, params []byte) (result
 		result, err = marshal(v)
 	}
 	var ce *client.Error
+	var of *service.Error
 	switch {
 	case err == nil:
 		h.Observe(op.name, 0, time.Since(begun))
@@ -70,6 +73,9 @@ func (h *handler) run(ctx context.Context, op *operation, params []byte) (result
 	case errors.As(err, &failed):
 	case errors.As(err, &ce):
 		failed = fails(0, ce.Code, "%s", ce.Message)
+	case errors.As(err, &of):
+		failed = fails(0, of.Code, "%s", of.Message)
+		failed.Revision = of.Revision
 	default:
 		h.Logger.Error("an operation of the server API failed", "method", op.name, "error", err)
 		failed = fails(0, client.ErrInternal.Code, "%s", client.ErrInternal.Message)

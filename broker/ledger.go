@@ -24,6 +24,8 @@ type LedgerOptions struct {
 	// Grace is how long a node of a cluster is not heard of before it counts as dead.
 	// Default: 30 s. What an earlier run of this node left is taken up at once.
 	Grace time.Duration
+	// Name tells ledgers apart; a token of [a-z0-9-], or empty.
+	Name string
 }
 
 // Ledger is a list that outlives its node: one record per entry. Its methods may be
@@ -33,6 +35,8 @@ type Ledger struct {
 	b      *Broker
 	opts   LedgerOptions
 	stream string
+	prefix string // of its subjects
+	runs   string // bucket of facts that names the runs that may have entries
 	life   context.Context
 	kill   context.CancelFunc
 	wake   chan struct{} // holds one while there is something to remove
@@ -52,16 +56,21 @@ func (b *Broker) NewLedger(ctx context.Context, o LedgerOptions) (*Ledger, error
 		return nil, errors.New("broker: a ledger needs Lost")
 	}
 	o.Grace = cmp.Or(o.Grace, DefaultLedgerGrace)
-	l := &Ledger{b: b, opts: o, stream: strings.ToUpper(b.opts.Prefix) + "_LEDGER", wake: make(chan struct{}, 1), absent: map[string]time.Time{}}
+	l := &Ledger{b: b, opts: o, stream: strings.ToUpper(b.opts.Prefix) + "_LEDGER", prefix: b.opts.Prefix + ".l.", runs: "ledger",
+		wake: make(chan struct{}, 1), absent: map[string]time.Time{}}
+	if o.Name != "" {
+		l.stream += "_" + strings.ToUpper(o.Name)
+		l.prefix, l.runs = b.opts.Prefix+".w."+o.Name+".", "ledger-"+o.Name
+	}
 	err := b.insist(ctx, func(ctx context.Context) error {
 		_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-			Name: l.stream, Subjects: []string{b.opts.Prefix + ".l.*.*.*"}, Storage: b.storage(), Replicas: b.opts.Replicas,
+			Name: l.stream, Subjects: []string{l.prefix + "*.*.*"}, Storage: b.storage(), Replicas: b.opts.Replicas,
 			MaxMsgsPerSubject: 1, AllowDirect: true, Duplicates: time.Second,
 		})
 		return err
 	})
 	if err == nil {
-		err = b.Put(ctx, ledgerRuns, l.run(b.opts.Node, b.boot), []byte{1}, 0)
+		err = b.Put(ctx, l.runs, l.run(b.opts.Node, b.boot), []byte{1}, 0)
 	}
 	if err != nil {
 		return nil, unavailable("open the ledger", err)
@@ -76,7 +85,7 @@ func (l *Ledger) Start() { l.done.Go(l.watch) }
 
 // run is the beginning of the subjects of one run of a node.
 func (l *Ledger) run(node, boot string) string {
-	return string(appendToken([]byte(l.b.opts.Prefix+".l."), node)) + "." + boot + "."
+	return string(appendToken([]byte(l.prefix), node)) + "." + boot + "."
 }
 
 func (l *Ledger) subject(key string) string {

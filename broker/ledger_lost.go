@@ -40,7 +40,7 @@ func (l *Ledger) check() error {
 	}
 	ctx, cancel := context.WithTimeout(l.life, requestTimeout)
 	defer cancel()
-	runs, err := l.b.Load(ctx, ledgerRuns)
+	runs, err := l.b.Load(ctx, l.runs)
 	if err != nil {
 		return err
 	}
@@ -74,9 +74,6 @@ func (l *Ledger) dead(run string) bool {
 	}
 	return time.Since(since) > l.opts.Grace
 }
-
-// ledgerRuns is the bucket of facts that names the runs that may have entries.
-const ledgerRuns = "ledger"
 
 // take hands on the entries of a dead run, and deletes them when all are done with.
 func (l *Ledger) take(run string) error {
@@ -118,7 +115,7 @@ func (l *Ledger) take(run string) error {
 		}
 	}
 	if count > 0 {
-		l.b.log.Warn("a gateway was lost, and with it its clients", "run", run, "clients", count)
+		l.b.log.Warn("a gateway was lost, and with it its clients", "run", run, "entries", count)
 	}
 	return l.strike(run)
 }
@@ -148,6 +145,17 @@ func (l *Ledger) Reap(alive func(key string) bool) {
 			}
 		}
 	})
+}
+
+// Entries returns those of this run, for a broker with an Heir: what the old process has added. It waits
+// while NATS is away; none if the ledger is closed.
+func (l *Ledger) Entries() map[string][]byte {
+	own, _ := l.absentees(func(string) bool { return false })
+	all := make(map[string][]byte, len(own))
+	for key, it := range own {
+		all[key] = it.data
+	}
+	return all
 }
 
 // absentees returns the entries of this run whose keys are not alive; not ok if the ledger is closed.
@@ -188,5 +196,5 @@ func (l *Ledger) strike(run string) error {
 	if err != nil || len(info.State.Subjects) > 0 {
 		return err
 	}
-	return l.b.Put(ctx, ledgerRuns, run, nil, 0)
+	return l.b.Put(ctx, l.runs, run, nil, 0)
 }

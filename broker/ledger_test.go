@@ -84,7 +84,7 @@ func TestLedgerRestart(t *testing.T) {
 		b, _ := start(t, Options{Dir: dir})
 		l, f := ledger(t, b, 0)
 		proctest.Eventually(t, func() error {
-			runs, err := b.Load(t.Context(), ledgerRuns)
+			runs, err := b.Load(t.Context(), "ledger")
 			if err != nil || len(runs) != 1 || f.count() != want {
 				return fmt.Errorf("round %d: %d found, %d runs, %v", round, f.count(), len(runs), err)
 			}
@@ -119,7 +119,7 @@ func TestLedgerOtherNode(t *testing.T) {
 	}
 	a.nc.Close() // as a kill looks to the others
 	proctest.Eventually(t, func() error {
-		runs, err := b.Load(t.Context(), ledgerRuns)
+		runs, err := b.Load(t.Context(), "ledger")
 		if f.count() != 10 || err != nil || len(runs) != 1 {
 			return fmt.Errorf("%d of 10, %d runs, %v", f.count(), len(runs), err)
 		}

@@ -91,7 +91,11 @@ func (n *Node) askSubscribe(out *replies, cmd *protocol.Command, j *joining) err
 	e := SubscribeEvent{Peer: n.asker(s), Backend: j.ns.SubscribeBackend, Channel: r.Channel, Data: r.Data}
 	id := cmd.Id
 	return n.pend(out, "subscribe", id, r.Channel, func(ctx context.Context, out *replies) error {
-		a, err := n.opts.Handlers.Subscribe(ctx, e)
+		ask := n.opts.Handlers.Subscribe
+		if j.ns.service != nil {
+			ask = j.ns.service.Subscribe
+		}
+		a, err := ask(ctx, e)
 		if ctx.Err() == context.Canceled {
 			return client.ErrPermissionDenied // unsubscribed by the server, or gone
 		}

@@ -18,7 +18,7 @@ const callsPerClient = 64
 
 // rpcCommand has a handler answer; other commands of the client go on meanwhile.
 func (n *Node) rpcCommand(s *session, id uint32, r *protocol.RPCRequest) error {
-	f := n.opts.Handlers.RPC
+	f := n.opts.rpc(r.Method)
 	if f == nil {
 		return client.ErrMethodNotFound
 	}

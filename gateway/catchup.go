@@ -96,7 +96,7 @@ func (n *Node) catchUpOne(ch *hub.Channel) bool {
 	ctx, cancel := n.timeout()
 	defer cancel()
 	since := &broker.Position{Offset: offset, Epoch: epoch}
-	pubs, top, err := n.broker.History(ctx, ch.Name(), broker.HistoryQuery{Since: since, Limit: -1, Size: ns.HistorySize, TTL: ns.HistoryTTL})
+	pubs, top, err := n.broker.History(ctx, ch.Name(), ns.query(since, -1, false))
 	if errors.Is(err, broker.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}

@@ -25,7 +25,7 @@ func (n *Node) command(out *replies, cmd *protocol.Command) error {
 	case (kind == "connect") == s.is(markConnected):
 		return &client.DisconnectBadRequest
 	}
-	if n.opts.Handlers.pend() && n.hold(out, cmd) {
+	if n.opts.pend() && n.hold(out, cmd) {
 		return errParked
 	}
 	n.counts.commands.Add(kind)
@@ -155,6 +155,11 @@ func (ns *Namespace) stored() broker.PublishOptions {
 	return broker.PublishOptions{HistorySize: ns.HistorySize, HistoryTTL: ns.HistoryTTL}
 }
 
+// query asks for a channel's publications.
+func (ns *Namespace) query(since *broker.Position, limit int, reverse bool) broker.HistoryQuery {
+	return broker.HistoryQuery{Since: since, Limit: limit, Reverse: reverse, Size: ns.HistorySize, TTL: ns.HistoryTTL, Kept: ns.service != nil}
+}
+
 func (n *Node) presenceCommand(ctx context.Context, s *session, ch string) (*protocol.PresenceResult, error) {
 	if _, err := n.allowed(s, ch, seeing); err != nil {
 		return nil, err
@@ -196,7 +201,7 @@ func (n *Node) historyCommand(ctx context.Context, s *session, r *protocol.Histo
 
 // history reads a channel's publications, of since's epoch if that names one.
 func (n *Node) history(ctx context.Context, ch string, ns *Namespace, since *broker.Position, limit int, reverse bool) ([]*broker.Publication, broker.Position, error) {
-	pubs, top, err := n.broker.History(ctx, ch, broker.HistoryQuery{Since: since, Limit: limit, Reverse: reverse, Size: ns.HistorySize, TTL: ns.HistoryTTL})
+	pubs, top, err := n.broker.History(ctx, ch, ns.query(since, limit, reverse))
 	if err == nil && since != nil && since.Epoch != "" && since.Epoch != top.Epoch {
 		err = client.ErrUnrecoverablePosition
 	}

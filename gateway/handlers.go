@@ -180,7 +180,10 @@ type SubRefreshReply struct {
 }
 
 // pend tells whether commands may have to wait for calls.
-func (h *Handlers) pend() bool { return h.Connect != nil || h.Subscribe != nil || h.Publish != nil }
+func (o *Options) pend() bool {
+	h := &o.Handlers
+	return h.Connect != nil || h.Subscribe != nil || h.Publish != nil || len(o.Services) > 0
+}
 
 // answer tells whose backend nobody speaks for.
 func (h *Handlers) answer(c *Channels) error {
@@ -200,13 +203,13 @@ func (h *Handlers) answer(c *Channels) error {
 }
 
 func (h *Handlers) asksSubscribe(ns *Namespace) bool {
-	return h.Subscribe != nil && (!h.ByNamespace || ns.SubscribeBackend != "")
+	return ns.service != nil || h.Subscribe != nil && (!h.ByNamespace || ns.SubscribeBackend != "")
 }
 
 func (h *Handlers) asksPublish(ns *Namespace) bool {
-	return h.Publish != nil && (!h.ByNamespace || ns.PublishBackend != "")
+	return ns.service == nil && h.Publish != nil && (!h.ByNamespace || ns.PublishBackend != "")
 }
 
 func (h *Handlers) asksSubRefresh(ns *Namespace) bool {
-	return h.SubRefresh != nil && (!h.ByNamespace || ns.SubRefreshBackend != "")
+	return ns.service == nil && h.SubRefresh != nil && (!h.ByNamespace || ns.SubRefreshBackend != "")
 }

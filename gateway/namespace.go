@@ -73,7 +73,8 @@ type Namespace struct {
 	// SubRefreshBackend is asked about subscriptions that expire, before they do.
 	SubRefreshBackend string `yaml:"sub-refresh-backend" json:"sub_refresh_backend"`
 
-	regex *regexp.Regexp
+	regex   *regexp.Regexp
+	service *Service // whose channels these are; nil for all but those of Options.Services
 }
 
 // Recovery modes.

@@ -86,6 +86,9 @@ func (o *Options) validate() error {
 			return fmt.Errorf("gateway: %s is %v, must be above 0", d.name, *d.v)
 		}
 	}
+	if err := o.prepareServices(); err != nil {
+		return err
+	}
 	if err := errors.Join(o.Handlers.answer(&o.Channels), o.prepareHeaders()); err != nil {
 		return err
 	}

@@ -57,6 +57,8 @@ type Options struct {
 	// routes, which have their own. A request with more than 4 KiB of them is refused with
 	// 431.
 	Headers []string
+	// Services that answer clients besides Handlers.
+	Services []Service
 	// Raw routes, for which Handlers or NATS subjects are needed.
 	Raw RawRoutes
 	// MaxCalls of Handlers may be under way on this node; what comes then is refused

@@ -59,6 +59,8 @@ func (n *Node) allowed(s *session, ch string, a action) (*Namespace, error) {
 		forClient, forSubscriber, forAnonymous = ns.AllowHistoryForClient, ns.AllowHistoryForSubscriber, ns.AllowHistoryForAnonymous
 	}
 	switch {
+	case ns.service != nil && a == publishing:
+		return nil, client.BadRequest("%v", errOfService)
 	case n.opts.Insecure,
 		s.User != "" && forClient && mayFollow(ch, s.User),
 		s.User == "" && forAnonymous && forClient && mayFollow(ch, ""):

@@ -39,6 +39,9 @@ func (n *Node) Publish(ctx context.Context, r *PublishRequest) (*PublishResult, 
 	if err != nil {
 		return nil, err
 	}
+	if ns.service != nil {
+		return nil, client.BadRequest("%v", errOfService)
+	}
 	data, err := payload(r.Data, r.B64Data)
 	if err != nil {
 		return nil, err
@@ -209,8 +212,12 @@ func (n *Node) History(ctx context.Context, r *HistoryRequest) (*HistoryResult, 
 
 // HistoryRemove deletes a channel's publications; its position stays.
 func (n *Node) HistoryRemove(ctx context.Context, r *HistoryRemoveRequest) (*HistoryRemoveResult, error) {
-	if _, err := n.available(r.Channel, (*Namespace).hasHistory); err != nil {
+	ns, err := n.available(r.Channel, (*Namespace).hasHistory)
+	if err != nil {
 		return nil, err
+	}
+	if ns.service != nil {
+		return nil, client.BadRequest("%v", errOfService)
 	}
 	return &HistoryRemoveResult{}, n.failed(n.broker.RemoveHistory(ctx, r.Channel))
 }
@@ -239,12 +246,13 @@ func (n *Node) Info(ctx context.Context, _ *InfoRequest) (*InfoResult, error) {
 // RPC asks the handler of the clients' rpc commands; its event has the transport "api"
 // and no client.
 func (n *Node) RPC(ctx context.Context, r *RPCRequest) (*RPCResult, error) {
-	if n.opts.Handlers.RPC == nil {
+	f := n.opts.rpc(r.Method)
+	if f == nil {
 		return nil, client.ErrMethodNotFound
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.opts.CallTimeout)
 	defer cancel()
-	data, err := n.opts.Handlers.RPC(ctx, RPCEvent{Peer: Peer{Transport: TransportAPI, Protocol: "json", Encoding: "json"}, Method: r.Method, Data: r.Params})
+	data, err := f(ctx, RPCEvent{Peer: Peer{Transport: TransportAPI, Protocol: "json", Encoding: "json"}, Method: r.Method, Data: r.Params})
 	if err != nil {
 		return nil, n.failed(err)
 	}

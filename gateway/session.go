@@ -299,6 +299,9 @@ func (h *handler) Close(c *conn.Conn, why conn.Reason, code ws.CloseCode) {
 	n.counts.clients.Add(-1)
 	n.hub.Remove(&s.Client)
 	n.seen.left(s.User)
+	for i := range n.opts.Services {
+		n.opts.Services[i].Gone(n.ids.id(c.Handle()))
+	}
 	left, announce := n.leaveAll(s)
 	if n.notices.disconnect != nil {
 		n.noteGone(s, why, left)

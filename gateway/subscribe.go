@@ -217,7 +217,7 @@ func (n *Node) readHistory(ctx context.Context, s *session, j *joining) error {
 	l := s.Conn.Loop()
 	l.Post(func() { j.ch.Wait(l) })
 	j.waits = true
-	q := broker.HistoryQuery{Size: j.ns.HistorySize, TTL: j.ns.HistoryTTL}
+	q := j.ns.query(nil, 0, false)
 	cache := j.ns.RecoveryMode == RecoveryCache
 	switch {
 	case j.recover && cache:

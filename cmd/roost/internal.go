@@ -52,10 +52,10 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	reg.MustRegister(
 		collectors.NewGoCollector(),
 		&metrics{p.server, p.node}, emulated{p.emulation}, allCertificates{p.certificates, p.inner},
-		p.backends)
+		p.backends, p.services)
 	registerProcess(reg)
 	mux := http.NewServeMux()
-	apiOptions := api.Options{Node: p.node, Keys: keys, Version: version, Logger: log, Observe: observeAPI(reg)}
+	apiOptions := api.Options{Node: p.node, Keys: keys, Version: version, Logger: log, Observe: observeAPI(reg), Services: p.services.api()}
 	serverAPI := api.New(apiOptions)
 	mux.Handle("/api", serverAPI)
 	mux.Handle("/api/", serverAPI)
@@ -66,11 +66,7 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { say(w, p.ready()) })
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mountProfiles(mux)
 	g := &gate{next: mux}
 	s := &internalServer{addr: ln.Addr(), http: &http.Server{Handler: g, ReadHeaderTimeout: 5 * time.Second}, gate: g, log: log}
 	s.http.ConnState = s.count
@@ -80,6 +76,14 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	}
 	s.serve(ln.(*net.TCPListener))
 	return s, nil
+}
+
+func mountProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 }
 
 // serve accepts connections until the listener is closed.

@@ -28,6 +28,7 @@ func (i interrupted) Error() string { return string(i) }
 
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway."`
+	Sync    syncCmd    `cmd:"" help:"Run the service sync in a process of its own, for gateways with --remote-services."`
 	Upgrade upgradeCmd `cmd:"" help:"Start a new gateway that takes over from the running one of this configuration, without a disconnect."`
 	Drain   drainCmd   `cmd:"" help:"Disconnect the clients of a running gateway, or a share of them, evenly over a time."`
 	Check   checkCmd   `cmd:"" help:"Tell whether serve would start with this configuration, and what is wrong with it."`
@@ -69,6 +70,7 @@ var shown = map[string][]string{
 	"token":  {"help", "config", "hmac-secret-key", "audience", "issuer"},
 	"drain":  {"help", "config", "internal-address", "internal-tls-cert", "api-key"},
 	"health": {"help", "config", "internal-address", "internal-tls-cert"},
+	"sync":   {"help", "config", "internal-address", "nats", "nats-prefix", "nats-replicas", "sync-max-data", "sync-max-items", "sync-restricted", "log-level", "log-format"},
 }
 
 // shortenHelp hides the other settings. They are all read nevertheless, so that these

@@ -115,6 +115,18 @@ var (
 	descBackendWaiting   = desc("backend_calls_waiting", "Calls that wait for their turn now.", "backend")
 	metricBackendSeconds = describe("backend_call_seconds", "How long calls of backends took, by how they ended (histogram).", "backend", "event", "outcome")
 
+	metricServiceSeconds = describe("service_call_seconds", "How long calls of services took that this process answered, by operation and error code, 0 for none (histogram).", "service", "op", "code")
+	descSyncShards       = desc("sync_shards", "Of the 64 shards of sync's objects, those that this process owns.")
+	descSyncObjects      = desc("sync_objects_in_memory", "Objects of sync in memory, since they are in use or were in the last half minute.")
+	descSyncLoads        = desc("sync_loads_total", "Objects read from their logs.")
+	descSyncConflicts    = desc("sync_conflicts_total", "Writes that began again since another process had written to the object.")
+	descSyncCommits      = desc("sync_commits_total", "Writes of sync that were stored.")
+	descSyncBytes        = desc("sync_commit_bytes_total", "Bytes of these.")
+	descSyncCheckpoints  = desc("sync_checkpoints_total", "Times an object was written down so that the beginning of its log may go.")
+	descSyncPages        = desc("sync_pages_total", "Pages of items written for that.")
+	descSyncExpired      = desc("sync_expired_total", "Objects and items removed since their time was over.")
+	descSyncScheduled    = desc("sync_expiring", "Objects of this process that will expire, or items of theirs.")
+
 	descUnusable         = desc("answers_unusable_total", "Answers of backends that are as they should be, but that the gateway could not follow, by event; the log says why.", "event")
 	descRefreshes        = desc("refreshes_total", "Questions to a handler whether a client (refresh) or a subscription (sub_refresh) that expires may go on, by what came of it: kept, ended; failed (no usable answer) and full (too many wait), which come again; gone (it ended meanwhile).", "event", "outcome")
 	descRefreshesWaiting = desc("refreshes_waiting", "Such questions that wait for their turn now.", "event")

@@ -109,6 +109,7 @@ func refusal(command string, problems []error) error {
 type process struct {
 	verifier *auth.Verifier
 	backends *backends
+	services *services
 	node     *gateway.Node
 	server   *conn.Server
 	internal *internalServer
@@ -177,6 +178,8 @@ func (s *serveCmd) prepare(p *process, log *slog.Logger) (err error) {
 	}
 	options := s.Gateway()
 	options.Handlers = p.backends.set.Handlers()
+	p.services = newServices(&s.Config, log)
+	options.Services = p.services.gateway()
 	if p.node, p.verifier, err = newNode(options, s.Auth(), log); err != nil {
 		return err
 	}
@@ -197,9 +200,13 @@ func (s *serveCmd) prepare(p *process, log *slog.Logger) (err error) {
 // begin starts serving, once the node is open.
 func (s *serveCmd) begin(p *process, log *slog.Logger) (err error) {
 	p.backends.broker = p.node.Broker()
+	if err = p.services.open(p.node, p.tookOver()); err != nil {
+		return err
+	}
 	if err = p.node.Start(p.server); err != nil {
 		return err
 	}
+	p.services.start()
 	if p.tookOver() {
 		p.starts()
 	}
@@ -282,6 +289,9 @@ func (p *process) leave(log *slog.Logger) {
 	}
 	_ = p.internal.http.Shutdown(ctx)
 	_ = p.server.Shutdown(ctx)
+	if err := p.services.stop(canceled()); err != nil {
+		log.Warn("a service did not end in order", "error", err)
+	}
 	p.node.Abandon()
 	log.Info("another process has taken over")
 }
@@ -297,6 +307,7 @@ func (p *process) stop(ctx context.Context) (err error) {
 	if p.internal != nil {
 		p.internal.stop(ctx)
 	}
+	err = errors.Join(err, p.services.stop(ctx))
 	if p.node != nil {
 		err = errors.Join(err, p.node.Shutdown(ctx))
 	}

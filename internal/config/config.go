@@ -17,6 +17,7 @@ import (
 	"roost/backend"
 	"roost/broker"
 	"roost/gateway"
+	"roost/service/sync"
 )
 
 // Config is what serve, check and token share. It is part of a command's struct, and
@@ -29,6 +30,7 @@ type Config struct {
 	Clients  `embed:"" group:"Who may connect"`
 	Storage  `embed:"" group:"Data and cluster"`
 	Limits   `embed:"" group:"Limits"`
+	Services `embed:"" group:"Services"`
 	Engine   `embed:"" group:"Engine"`
 	Logging  `embed:"" group:"Logs"`
 	Channels gateway.Channels  `kong:"-"`
@@ -109,6 +111,15 @@ type Storage struct {
 	TailBytes          int64    `help:"Recent publications kept in memory for those who come back, in bytes." default:"67108864"`
 	Name               string   `help:"Name of this node in info; the host's by default."`
 	NodeID             string   `name:"node-id" placeholder:"ID" help:"Id of this node, unique in the cluster; a random one by default."`
+}
+
+// Services are what clients may use besides channels.
+type Services struct {
+	Services       []string `placeholder:"NAME" help:"Services for clients besides channels: sync (shared state). None by default; --dev has them all."`
+	RemoteServices bool     `help:"Leave services to processes of their own (roost sync): this one only brings calls to them. Needs --nats."`
+	SyncMaxData    int      `help:"Largest document, item or message of sync, in bytes of JSON; 262144 at most." default:"16384"`
+	SyncMaxItems   int      `help:"Items that a map or a list of sync may have." default:"1000000"`
+	SyncRestricted bool     `help:"New objects of sync are for those alone whom their creator has granted it, unless they say otherwise themselves."`
 }
 
 // Limits bound what one client may take.
@@ -218,6 +229,19 @@ func (c *Config) natsListener() broker.Listener {
 		}
 	}
 	return l
+}
+
+// allServices are the names there are.
+var allServices = []string{sync.Namespace}
+
+// Offers tells whether clients may use a service.
+func (c *Config) Offers(name string) bool {
+	return slices.Contains(c.Services.Services, name) || c.Dev && len(c.Services.Services) == 0
+}
+
+// Sync returns what operators say of sync.
+func (c *Config) Sync() sync.Config {
+	return sync.Config{MaxData: c.SyncMaxData, MaxItems: c.SyncMaxItems, Restricted: c.SyncRestricted}
 }
 
 // Gateway returns the node's options but for Auth, Logger and Version. --dev opens the

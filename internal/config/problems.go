@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"roost/gateway"
 	"roost/internal/setting"
 	"roost/proto/ws"
+	"roost/service/sync"
 )
 
 const (
@@ -40,7 +42,7 @@ func (c *Config) Problems() []error {
 	if c.unread {
 		return c.problems // all else would only follow from that
 	}
-	all := slices.Concat(c.problems, c.listen(), c.numbers(), c.clients(), c.tls(), c.storage(), c.natsListen(), c.backends(), c.raw())
+	all := slices.Concat(c.problems, c.listen(), c.numbers(), c.clients(), c.tls(), c.storage(), c.natsListen(), c.backends(), c.raw(), c.services())
 	for _, err := range c.Channels.Problems() {
 		all = append(all, c.place(setting.At(err, channelsKey)))
 	}
@@ -110,6 +112,8 @@ func (c *Config) numbers() (all []error) {
 		{"max-emulated", int64(c.MaxEmulated), 0, 1_000_000, "0 (off) to 1000000"},
 		{"tail-bytes", c.TailBytes, 1, any, "above 0 bytes"},
 		{"nats-replicas", int64(c.NATSReplicas), 1, maxReplicas, "1 to 5"},
+		{"sync-max-data", int64(c.SyncMaxData), 1, sync.LargestData, fmt.Sprintf("1 to %d bytes", sync.LargestData)},
+		{"sync-max-items", int64(c.SyncMaxItems), 1, math.MaxInt32, "1 or more"},
 		{"max-tls-fallback", int64(c.MaxTLSFallback), 0, any, "0 (none) or more"},
 	} {
 		if b.value < b.low || b.value > b.top {
@@ -337,6 +341,22 @@ func (c *Config) backends() (all []error) {
 	check("channels default", c.Channels.Default, channelsKey, "default")
 	for _, name := range slices.Sorted(maps.Keys(c.Channels.Namespaces)) {
 		check(fmt.Sprintf("namespace %q", name), c.Channels.Namespaces[name], channelsKey, "namespaces", name)
+	}
+	return all
+}
+
+// services tells of those that are not there.
+func (c *Config) services() (all []error) {
+	for _, name := range c.Services.Services {
+		if !slices.Contains(allServices, name) {
+			all = append(all, c.wrong(fmt.Errorf("--services %q is none of %s", name, strings.Join(allServices, ", ")), "services"))
+		}
+		if _, ok := c.Channels.Namespaces[name]; ok {
+			all = append(all, c.place(setting.At(fmt.Errorf("namespace %q belongs to the service of that name", name), channelsKey, "namespaces", name)))
+		}
+	}
+	if c.RemoteServices && len(c.NATS) == 0 {
+		all = append(all, c.wrong(errors.New("--remote-services needs --nats: nobody else can reach the embedded NATS"), "remote-services"))
 	}
 	return all
 }

@@ -167,6 +167,9 @@ func (s *Service) plan(o *object, c *service.Call, p *params) (*draft, *written,
 	for i := range p.Operations {
 		each := &p.Operations[i]
 		index, err := d.step(c, each.Op, each)
+		if err == nil {
+			err = each.fits(each.Op, true)
+		}
 		if err == nil && d.removed && len(p.Operations) > 1 {
 			err = failf(CodeInvalid, "the deletion of an object must be alone")
 		}

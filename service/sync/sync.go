@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"roost/broker"
-	"roost/internal/setting"
 	"roost/service"
 )
 
@@ -25,8 +24,8 @@ import (
 const (
 	DefaultMaxData  = 16 << 10
 	DefaultMaxItems = 1_000_000
-	// largestData leaves room in one NATS message for data, what was before it, and the rest.
-	largestData = 256 << 10
+	// LargestData leaves room in one NATS message for data, what was before it, and the rest.
+	LargestData = 256 << 10
 )
 
 // Options of a Service. The zero value of a field but Broker means its default.
@@ -41,23 +40,23 @@ type Options struct {
 // Config is what operators may say of the service.
 type Config struct {
 	// MaxData of a document, an item or a message, in bytes of JSON. Default: 16 KiB; at most 256 KiB.
-	MaxData int `yaml:"max-data" json:"max_data"`
+	MaxData int
 	// MaxItems of a map or a list. Default: 1,000,000.
-	MaxItems int `yaml:"max-items" json:"max_items"`
+	MaxItems int
 	// Restricted objects may be used by those alone whom their creator has granted it. This is so for
 	// new objects that do not say otherwise themselves.
-	Restricted bool `yaml:"restricted" json:"restricted"`
+	Restricted bool
 }
 
-// Problems returns all that is wrong with c.
-func (c Config) Problems() (all []error) {
-	if c.MaxData < 0 || c.MaxData > largestData {
-		all = append(all, setting.At(fmt.Errorf("max-data is %d, must be 0 (%d) to %d bytes", c.MaxData, DefaultMaxData, largestData), "max-data"))
+func (c *Config) validate() error {
+	switch {
+	case c.MaxData < 0 || c.MaxData > LargestData:
+		return fmt.Errorf("sync: MaxData is %d, must be 0 (%d) to %d bytes", c.MaxData, DefaultMaxData, LargestData)
+	case c.MaxItems < 0:
+		return fmt.Errorf("sync: MaxItems is %d, must be 0 (%d) or more", c.MaxItems, DefaultMaxItems)
 	}
-	if c.MaxItems < 0 {
-		all = append(all, setting.At(fmt.Errorf("max-items is %d, must be 0 (%d) or more", c.MaxItems, DefaultMaxItems), "max-items"))
-	}
-	return all
+	c.MaxData, c.MaxItems = cmp.Or(c.MaxData, DefaultMaxData), cmp.Or(c.MaxItems, DefaultMaxItems)
+	return nil
 }
 
 // Service is one instance. All methods may be called by any goroutine.
@@ -81,10 +80,9 @@ type counts struct{ commits, bytes, checkpoints, pages, expired atomic.Uint64 }
 
 // New starts an instance. Close it before its broker. Errors: broker.ErrUnavailable, and those of Options.
 func New(o Options) (*Service, error) {
-	if err := errors.Join(o.Problems()...); err != nil {
-		return nil, fmt.Errorf("sync: %w", err)
+	if err := o.validate(); err != nil {
+		return nil, err
 	}
-	o.MaxData, o.MaxItems = cmp.Or(o.MaxData, DefaultMaxData), cmp.Or(o.MaxItems, DefaultMaxItems)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -156,10 +154,13 @@ func (s *Service) Stats() Stats {
 
 // Key tells which object a call is about, for service.Call. Errors are *service.Error.
 func Key(op string, data []byte) (string, error) {
-	if !Operations[op] {
+	if takes[op] == nil {
 		return "", failf(CodeUnknownOp, "there is no operation %.40q", op)
 	}
 	p, err := parse(data)
+	if err == nil {
+		err = p.fits(op, false)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -191,18 +192,6 @@ func (s *Service) handle(ctx context.Context, c *service.Call) ([]byte, error) {
 	}
 	return marshal(answer)
 }
-
-// Operations are the names of all that callers may ask for.
-var Operations = func() map[string]bool {
-	all := map[string]bool{"batch": true}
-	for name := range writes {
-		all[name] = true
-	}
-	for name := range reads {
-		all[name] = true
-	}
-	return all
-}()
 
 // reads are the operations that do not only write.
 var reads = map[string]func(*Service, context.Context, *object, *service.Call, *params) (any, error){
