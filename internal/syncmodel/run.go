@@ -29,6 +29,8 @@ type Run struct {
 	Objects []Object // of all types
 	Clients int
 	Seed    uint64
+	// Stay says that no object is removed. Who is away when one is cannot recover its events.
+	Stay bool
 
 	mu    sync.Mutex
 	done  map[string][]done // by object
@@ -58,7 +60,9 @@ type answer struct {
 	} `json:"object"`
 	Position struct {
 		Event uint64 `json:"event"`
+		Epoch string `json:"epoch"`
 	} `json:"position"`
+	Channel string `json:"channel"`
 }
 
 // New returns a run over n objects of each type but streams, which keep nothing.
@@ -106,17 +110,61 @@ func (r *Run) Do(ctx context.Context, n int) error {
 func (r *Run) one(ctx context.Context, rng *rand.Rand) error {
 	o := r.Objects[rng.IntN(len(r.Objects))]
 	op, p := random(o.Type, rng)
+	if r.Stay && op == "delete" {
+		return nil
+	}
 	p.Type, p.Name = o.Type, o.Name
 	p.IdempotencyKey = fmt.Sprintf("%x", rng.Uint64())
 	a, err := r.insist(ctx, op, p)
 	var no *Refused
-	if errors.As(err, &no) && no.Code == 1402 && op != "open" { // nobody has created it, or somebody has removed it
-		op, p = "open", params{Type: o.Type, Name: o.Name, IdempotencyKey: p.IdempotencyKey + "o"}
-		if o.Type == "document" {
-			p.Data = map[string]any{"n": 0.0}
-		}
-		a, err = r.insist(ctx, op, p)
+	if errors.As(err, &no) && no.Code == 1402 { // nobody has created it, or somebody has removed it
+		_, err = r.open(ctx, o, p.IdempotencyKey+"o")
+		return err
 	}
+	return r.note(o, op, p, a, err)
+}
+
+// Open opens all objects, which must be new, and returns their channels.
+func (r *Run) Open(ctx context.Context) (channels map[string]string, err error) {
+	channels = map[string]string{}
+	for _, o := range r.Objects {
+		a, err := r.open(ctx, o, "first")
+		if err != nil {
+			return nil, err
+		}
+		channels[o.Name] = a.Channel
+	}
+	return channels, nil
+}
+
+// Opened is what a subscriber knows of an object that Open has just created.
+func (r *Run) Opened(name string) *View {
+	v := &View{Top: 1, State: State{Exists: true, Revision: 1, Items: map[string]Item{}}}
+	for _, o := range r.Objects {
+		if o.Name == name {
+			v.Data = o.first()
+		}
+	}
+	return v
+}
+
+// first is what an object begins with.
+func (o Object) first() any {
+	if o.Type == "document" {
+		return map[string]any{"n": 0.0}
+	}
+	return nil
+}
+
+func (r *Run) open(ctx context.Context, o Object, key string) (answer, error) {
+	p := params{Type: o.Type, Name: o.Name, IdempotencyKey: key, Data: o.first()}
+	a, err := r.insist(ctx, "open", p)
+	return a, r.note(o, "open", p, a, err)
+}
+
+// note keeps what succeeded.
+func (r *Run) note(o Object, op string, p params, a answer, err error) error {
+	var no *Refused
 	switch {
 	case errors.As(err, &no):
 		return expected(op, no)
