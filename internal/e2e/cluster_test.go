@@ -12,12 +12,15 @@ import (
 )
 
 // startCluster runs three gateways on a cluster of three NATS servers.
-func startCluster(t testing.TB) (natsCluster, []*gateway) {
+func startCluster(t testing.TB) (natsCluster, []*gateway) { t.Helper(); return startClusterWith(t) }
+
+func startClusterWith(t testing.TB, flags ...string) (natsCluster, []*gateway) {
 	t.Helper()
 	n := startNATS(t)
 	var gateways []*gateway
 	for range n {
-		gateways = append(gateways, start(t, configuration, "--nats", n.urls(), "--nats-replicas", "3", "--handoff-socket", filepath.Join(t.TempDir(), "handoff.sock")))
+		gateways = append(gateways, start(t, configuration, append([]string{"--nats", n.urls(), "--nats-replicas", "3",
+			"--handoff-socket", filepath.Join(t.TempDir(), "handoff.sock")}, flags...)...))
 	}
 	eventually(t, func() error {
 		for i, g := range gateways {

@@ -140,3 +140,16 @@ func TestSyncOwners(t *testing.T) {
 		}
 	})
 }
+
+// runTakeovers has a gateway replaced over and over under writes.
+func runTakeovers(t *testing.T, g *gateway) {
+	var at atomic.Pointer[gateway]
+	at.Store(g)
+	run := syncmodel.New(syncCall(&at), 2, 4, uint64(time.Now().UnixNano()))
+	run.Stay = true
+	views := watch(t, run, g)
+	random(t, run, size(t, "SYNC_OPERATIONS", 3000), views, func(int) {
+		time.Sleep(100 * time.Millisecond)
+		at.Store(at.Load().succeed(t))
+	})
+}
