@@ -14,6 +14,7 @@ type Error struct {
 	Revision *uint64 `json:"revision,omitempty"`
 }
 
+// Error implements error.
 func (e *Error) Error() string { return e.Message }
 
 // Errorf makes an error that is not temporary.

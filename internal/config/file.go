@@ -85,7 +85,7 @@ func (c *Config) lookAround(flags map[string]*kong.Flag) {
 	slices.Sort(known)
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")
-		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) {
+		if !strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, envPrefix+"SERVICE_") || slices.Contains(known, name) {
 			continue
 		}
 		if near := suggestion(name, known); near != "" {

@@ -52,6 +52,13 @@ var kinds = []struct {
 	{"internal certificate without a key", "dev: true\ninternal-tls-cert: CERT\n", 2, "--internal-tls-cert and --internal-tls-key go together"},
 	{"internal key of another certificate", "dev: true\ninternal-tls-cert: CERT\ninternal-tls-key: OTHER\n", 2, "--internal-tls-cert, --internal-tls-key: "},
 
+	// Services.
+	{"unknown service", "dev: true\nservices: [chat]\n", 2, `--services "chat" is none of sync`},
+	{"namespace of a service", "dev: true\nservices: [sync]\nchannels:\n  namespaces:\n    sync: {}\n", 5, `namespace "sync" belongs to the service of that name`},
+	{"service elsewhere without NATS", "dev: true\nremote-services: true\n", 2, "--remote-services needs --nats"},
+	{"data of sync", "dev: true\nsync-max-data: 300000\n", 2, "--sync-max-data is 300000, must be 1 to 262144 bytes"},
+	{"items of sync", "dev: true\nsync-max-items: 0\n", 2, "--sync-max-items is 0, must be 1 or more"},
+
 	// Who may connect.
 	{"nobody could connect", "memory: true\n", 0, "no client could connect: there is no key to verify tokens with. Give --hmac-secret-key"},
 	{"RSA key", "dev: true\nrsa-public-key: a\n", 2, "RSA public key"},
