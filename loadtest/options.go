@@ -80,6 +80,7 @@ type Options struct {
 	Cut             float64 `help:"reconnect: share of the clients to be cut at once, in the middle of the publications." default:"1" group:"Client protocol" json:"cut,omitempty"`
 	Method          string  `help:"rpc: what is called; its answer must be the data that was sent." default:"echo" group:"Client protocol" json:"method,omitempty"`
 	InFlight        int     `help:"rpc: calls that each client may have under way; has, without --rate." default:"1" group:"Client protocol" json:"in_flight,omitempty"`
+	Data            string  `placeholder:"JSON" help:"rpc: what is sent, instead of data that are checked when they come back; {client} in it is the number of the client, {n} that of its call." group:"Client protocol" json:"data,omitempty"`
 	Verify          bool    `help:"rpc: check what is answered." default:"true" negatable:"" group:"Client protocol" json:"verify,omitempty"`
 	AllowErrors     bool    `help:"rpc: answers with an error are counted, and no failure." group:"Client protocol" json:"allow_errors,omitempty"`
 	Bystanders      int     `help:"rpc: how many of the clients call --bystander-method instead and are told apart; all is the measure without the load." group:"Client protocol" json:"bystanders,omitempty"`

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"sort"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -86,11 +88,20 @@ func (r *rpcs) call(s, places int, method string, due int64) bool {
 		r.flying++
 		r.w.stats.Sent++
 		seq := p.n*uint32(r.w.InFlight) + uint32(k)
-		r.w.payload = publication{uint32(r.w.Seed), r.id(uint32(s)), seq, due}.append(r.w.payload[:0], r.w.fill, r.w.Size)
+		r.w.payload = r.data(s, seq, due)
 		r.send(c, r.wire.command(nil, &protocol.Command{Id: seq + 2, Rpc: &protocol.RPCRequest{Method: method, Data: r.w.payload}}))
 		return true
 	}
 	return false
+}
+
+// data is what a call sends, in the worker's buffer.
+func (r *rpcs) data(s int, seq uint32, due int64) []byte {
+	if r.w.Data == "" {
+		return publication{uint32(r.w.Seed), r.id(uint32(s)), seq, due}.append(r.w.payload[:0], r.w.fill, r.w.Size)
+	}
+	text := strings.NewReplacer("{client}", strconv.Itoa(int(r.id(uint32(s)))), "{n}", strconv.Itoa(int(seq))).Replace(r.w.Data)
+	return append(r.w.payload[:0], text...)
 }
 
 // answered takes the reply to a call.
@@ -111,7 +122,7 @@ func (r *rpcs) answered(c *client, reply *protocol.Reply) {
 	switch {
 	case reply.Error != nil:
 		w.stats.code(fmt.Sprintf("%d: %s", reply.Error.Code, reply.Error.Message), 1)
-	case w.Verify && !r.same(reply.Rpc, uint32(s), seq):
+	case w.Verify && w.Data == "" && !r.same(reply.Rpc, uint32(s), seq):
 		w.wrong("not the data of the call")
 	case bystander:
 		w.stats.Beside.record(latency)

@@ -41,6 +41,8 @@ type Call struct {
 	Data json.RawMessage `json:"data,omitempty"`
 	// ID makes it happen once, though it may arrive twice. Set by the Router.
 	ID string `json:"id,omitempty"`
+	// Parsed is what the service made of Data when it found the Key, so that it need not do so again.
+	Parsed any `json:"-"`
 }
 
 func (c *Call) encode() ([]byte, error) { return json.Marshal(c) }

@@ -194,13 +194,13 @@ func (m *Member) handle(ctx context.Context, c *Call) ([]byte, error) {
 }
 
 // Serve answers backends that ask on NATS: PREFIX.NAME.OP, JSON in, and {"result":…} or {"error":…} out.
-// The subject is open to whoever NATS lets in, and they are trusted. key tells what a call is about.
-func (m *Member) Serve(r *Router, key func(op string, data []byte) (string, error)) (stop func(), err error) {
+// The subject is open to whoever NATS lets in, and they are trusted. prepare finds the Key of a call.
+func (m *Member) Serve(r *Router, prepare func(*Call) error) (stop func(), err error) {
 	at := m.Broker.Prefix() + "." + m.Name + "."
 	return m.Broker.Answer(at+"*", "any", func(q *broker.Request) {
 		m.answer(q, func(ctx context.Context) ([]byte, error) {
 			c := &Call{Caller: Caller{Trusted: true}, Op: q.Subject[len(at):], Data: q.Data}
-			if c.Key, err = key(c.Op, c.Data); err != nil {
+			if err := prepare(c); err != nil {
 				return nil, err
 			}
 			return r.Do(ctx, c)

@@ -81,9 +81,9 @@ func (f *Front) Do(ctx context.Context, op string, data []byte) ([]byte, error) 
 	return f.call(ctx, service.Caller{Trusted: true}, op, data)
 }
 
-func (f *Front) call(ctx context.Context, c service.Caller, op string, data []byte) ([]byte, error) {
-	key, err := sync.Key(op, data)
-	switch {
+func (f *Front) call(ctx context.Context, from service.Caller, op string, data []byte) ([]byte, error) {
+	c := &service.Call{Caller: from, Op: op, Data: data}
+	switch err := sync.Prepare(c); {
 	case err != nil:
 		return nil, err
 	case op == sync.OpSubscribe || op == sync.OpTry:
@@ -91,18 +91,18 @@ func (f *Front) call(ctx context.Context, c service.Caller, op string, data []by
 	case op == sync.OpGone && c.Client == "":
 		return nil, service.Errorf(sync.CodeClientsOnly, "%s is for clients that are connected", op)
 	case op == sync.OpGone:
-		return f.wills.set(ctx, c, key, data)
+		return f.wills.set(ctx, from, c.Key, data)
 	}
-	return f.router.Do(ctx, &service.Call{Caller: c, Op: op, Key: key, Data: data})
+	return f.router.Do(ctx, c)
 }
 
 // subscribe asks whether a client may read an object.
 func (f *Front) subscribe(ctx context.Context, e gateway.SubscribeEvent) (gateway.SubscribeReply, error) {
 	id := strings.TrimPrefix(e.Channel, f.name+":")
-	data := []byte(fmt.Sprintf(`{"id":%q}`, id))
-	key, err := sync.Key(sync.OpSubscribe, data)
+	c := &service.Call{Caller: service.Caller{User: e.User, Client: e.Client}, Op: sync.OpSubscribe, Data: fmt.Appendf(nil, `{"id":%q}`, id)}
+	err := sync.Prepare(c)
 	if err == nil {
-		_, err = f.router.Do(ctx, &service.Call{Caller: service.Caller{User: e.User, Client: e.Client}, Op: sync.OpSubscribe, Key: key, Data: data})
+		_, err = f.router.Do(ctx, c)
 	}
 	return gateway.SubscribeReply{}, clientError(err)
 }

@@ -9,9 +9,10 @@ import (
 )
 
 func write(b *testing.B, s *Service, params string) {
-	key, err := Key("set", []byte(params))
+	c := &service.Call{Caller: backendCaller, Op: "set", Data: []byte(params)}
+	err := Prepare(c)
 	if err == nil {
-		_, err = s.Router().Do(b.Context(), &service.Call{Caller: backendCaller, Op: "set", Key: key, Data: []byte(params)})
+		_, err = s.Router().Do(b.Context(), c)
 	}
 	if err != nil {
 		b.Fatal(err)

@@ -91,11 +91,11 @@ func user(name string) service.Caller { return service.Caller{User: name, Client
 func call(s *Service, c service.Caller, op, params string) (map[string]any, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	key, err := Key(op, []byte(params))
-	if err != nil {
+	q := &service.Call{Caller: c, Op: op, Data: []byte(params)}
+	if err := Prepare(q); err != nil {
 		return nil, err
 	}
-	b, err := s.Router().Do(ctx, &service.Call{Caller: c, Op: op, Key: key, Data: []byte(params)})
+	b, err := s.Router().Do(ctx, q)
 	if err != nil {
 		return nil, err
 	}

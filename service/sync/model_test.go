@@ -29,11 +29,11 @@ func caller(s func() *Service) syncmodel.Call {
 	return func(ctx context.Context, op string, params []byte) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		key, err := Key(op, params)
-		if err != nil {
+		c := &service.Call{Caller: backendCaller, Op: op, Data: params}
+		if err := Prepare(c); err != nil {
 			return nil, refusal(err)
 		}
-		result, err := s().Router().Do(ctx, &service.Call{Caller: backendCaller, Op: op, Key: key, Data: params})
+		result, err := s().Router().Do(ctx, c)
 		return result, refusal(err)
 	}
 }

@@ -100,7 +100,7 @@ func New(o Options) (*Service, error) {
 		return nil, fmt.Errorf("sync: %w", err)
 	}
 	s.router = service.NewRouter(Namespace, o.Broker, s.member)
-	if s.deaf, err = s.member.Serve(s.router, Key); err != nil {
+	if s.deaf, err = s.member.Serve(s.router, Prepare); err != nil {
 		return nil, errors.Join(fmt.Errorf("sync: %w", err), s.Close())
 	}
 	s.done.Go(func() { s.cells.Sweep(s.stopped) })
@@ -152,38 +152,44 @@ func (s *Service) Stats() Stats {
 	}
 }
 
-// Key tells which object a call is about, for service.Call. Errors are *service.Error.
-func Key(op string, data []byte) (string, error) {
-	if takes[op] == nil {
-		return "", failf(CodeUnknownOp, "there is no operation %.40q", op)
+// Prepare finds out which object a call is about. Errors are *service.Error.
+func Prepare(c *service.Call) error {
+	if takes[c.Op] == nil {
+		return failf(CodeUnknownOp, "there is no operation %.40q", c.Op)
 	}
-	p, err := parse(data)
+	p, err := parse(c.Data)
 	if err == nil {
-		err = p.fits(op, false)
+		err = p.fits(c.Op, false)
 	}
 	if err != nil {
-		return "", err
+		return err
 	}
-	if k, ok := kinds[p.Type]; ok && op == "open" && p.ID == "" && p.Name == "" {
+	c.Parsed = p
+	if k, ok := kinds[p.Type]; ok && c.Op == "open" && p.ID == "" && p.Name == "" {
 		if p.Mode != modeNew {
-			return "", failf(CodeInvalid, "name is missing: only create_new makes an object without one")
+			return failf(CodeInvalid, "name is missing: only create_new makes an object without one")
 		}
-		return newID(k), nil
+		c.Key = newID(k)
+		return nil
 	}
-	return p.objectID()
+	c.Key, err = p.objectID()
+	return err
 }
 
 // handle answers a call.
 func (s *Service) handle(ctx context.Context, c *service.Call) ([]byte, error) {
-	p, err := parse(c.Data)
-	if err != nil {
-		return nil, err
+	p, ok := c.Parsed.(*params)
+	if !ok { // it came from another process
+		var err error
+		if p, err = parse(c.Data); err != nil {
+			return nil, err
+		}
 	}
 	if len(p.IdempotencyKey) > maxIdemKey {
 		return nil, failf(CodeInvalid, "idempotency_key has %d bytes, at most %d are allowed", len(p.IdempotencyKey), maxIdemKey)
 	}
 	var answer any
-	err = s.cells.With(ctx, c.Key, func(o *object) (err error) {
+	err := s.cells.With(ctx, c.Key, func(o *object) (err error) {
 		answer, err = s.do(ctx, o, c, p)
 		return err
 	})
