@@ -1,0 +1,280 @@
+import type { Centrifuge, PublicationContext, SubscribedContext, Subscription } from 'centrifuge'
+import { Emitter } from './emitter.js'
+import { asRoostError, codes, mayRetry, RoostError } from './errors.js'
+import type { Grant, ObjectEvents, ObjectType, OpenOptions, Operation, Permissions, JSONValue, WriteOptions, Written } from './types.js'
+import { newKey, Writes } from './writes.js'
+
+/** An object as the service describes it. */
+export interface ObjectInfo {
+  id: string
+  type: ObjectType
+  name?: string
+  revision: number
+  date_created: number
+  date_updated: number
+  date_expires?: number
+  created_by?: string
+  restricted?: boolean
+}
+
+/** The answer to open and get. */
+export interface Opened {
+  object: ObjectInfo
+  position: { event: number, epoch: string }
+  channel: string
+  data?: JSONValue
+  count?: number
+  created?: boolean
+}
+
+/** An event as the service publishes it. */
+export interface RawEvent {
+  type: string
+  key?: string
+  index?: number
+  data?: JSONValue
+  previous?: JSONValue
+  revision?: number
+  reason?: 'user' | 'ttl'
+  date_expires?: number
+  actor?: string
+  date?: number
+  events?: RawEvent[]
+}
+
+/** What belongs to an event from outside: that of a batch has it for all. */
+export interface About { event: number, actor?: string, date: number }
+
+const TRIES = 5 // of what does not write; the Centrifuge client waits some seconds for a connection each time
+
+/**
+ * What documents, maps, lists and streams have in common. Its state follows the object's log: each event is applied once, in order, and
+ * then told.
+ */
+export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> extends Emitter<Events> {
+  /** The object's description, as of the last event. */
+  info: ObjectInfo
+  /** Number of the last event that was applied. */
+  event: number
+  /** Whether changes arrive as they happen. */
+  synced = false
+  /** Whether the object is there no more. */
+  isRemoved = false
+
+  readonly #centrifuge: Centrifuge
+  readonly #subscription: Subscription
+  readonly #writes: Writes
+  readonly #closed: () => void
+  #epoch: string
+  #waiting: PublicationContext[] | undefined // while the object is read anew
+  #users = 1
+
+  /** Use RoostClient.sync. */
+  constructor (centrifuge: Centrifuge, opened: Opened, maxQueue: number, closed: () => void) {
+    super()
+    this.info = opened.object
+    this.event = opened.position.event
+    this.#epoch = opened.position.epoch
+    this.#centrifuge = centrifuge
+    this.#closed = closed
+    this.#writes = new Writes(centrifuge, maxQueue)
+    this.#subscription = centrifuge.newSubscription(opened.channel, {
+      recoverable: true,
+      since: { offset: this.event, epoch: this.#epoch },
+      ...(opened.object.type === 'document' ? { delta: 'fossil' as const } : {})
+    })
+  }
+
+  /** Id, which also backends know it by. */
+  get id (): string { return this.info.id }
+  get name (): string | undefined { return this.info.name }
+  /** Goes up by one with each write. */
+  get revision (): number { return this.info.revision }
+  /** Writes that wait for the connection, or for their answer. */
+  get pending (): number { return this.#writes.length }
+
+  /** Begins to follow the log; resolves when it does. Called once, by the client. */
+  follow (): Promise<void> {
+    const s = this.#subscription
+    s.on('publication', (context) => this.#take(context))
+    s.on('subscribed', (context) => { void this.#subscribed(context) })
+    s.on('subscribing', () => this.#state(false))
+    return new Promise((resolve, reject) => {
+      s.once('subscribed', () => resolve())
+      s.on('unsubscribed', ({ code, reason }) => {
+        this.synced = false
+        if (code === codes.unknownObject) this.#gone(reason)
+        else if (code !== 0) this.emit('state', { state: 'refused', code, message: reason } as Events['state'])
+        reject(new RoostError(code, reason))
+      })
+      s.subscribe()
+    })
+  }
+
+  /** Another part of the program uses the object, too: it is closed when all have called close. */
+  retain (): this {
+    this.#users++
+    return this
+  }
+
+  /** Ends following. Writes that wait are given up. */
+  close (): void {
+    if (--this.#users > 0) return
+    this.#writes.close()
+    this.#subscription.unsubscribe()
+    this.#centrifuge.removeSubscription(this.#subscription)
+    this.#closed()
+  }
+
+  /** Does several write operations at once: all of them, or none. */
+  batch (operations: Operation[]): Promise<Written> { return this.write('batch', { operations }) }
+
+  /** Has write operations done when this client goes, in the place of those it asked for before; none withdraws them. */
+  onDisconnect (operations: Operation[]): Promise<void> { return this.call('on_disconnect', { operations }) }
+
+  /** Says in how many seconds the object is removed; 0 is never. */
+  setTTL (ttl: number): Promise<Written> { return this.write('set_ttl', { ttl }) }
+
+  /** Removes the object, for everyone. */
+  remove (options: WriteOptions = {}): Promise<Written> { return this.write('delete', {}, options) }
+
+  /** Says what a user may do, * is everyone; that replaces what was said before. */
+  grant (identity: string, grant: Grant): Promise<Written> { return this.write('grant', { identity, ...grant }) }
+
+  /** Takes from a user what it was granted. */
+  revoke (identity: string): Promise<Written> { return this.write('revoke', { identity }) }
+
+  /** Turns permissions on or off. */
+  restrict (restricted: boolean): Promise<Written> { return this.write('restrict', { restricted }) }
+
+  /** Reads who may do what. */
+  permissions (): Promise<Permissions> { return this.call('permissions', {}) }
+
+  /** Sends a write, in its turn. */
+  protected write (op: string, params: object, { ttl, ifRevision, idempotencyKey }: WriteOptions = {}): Promise<Written> {
+    return this.#writes.add(`sync.${op}`, {
+      id: this.id,
+      ...params,
+      ...(ttl === undefined ? {} : { ttl }),
+      ...(ifRevision === undefined ? {} : { if_revision: ifRevision }),
+      idempotency_key: idempotencyKey ?? newKey()
+    })
+  }
+
+  /** Calls an operation that does not write. If the connection is lost meanwhile it is called again, unless once must do. */
+  protected async call<Answer> (op: string, params: object, tries = TRIES): Promise<Answer> {
+    for (let left = tries; ; left--) {
+      try {
+        return (await this.#centrifuge.rpc(`sync.${op}`, { id: this.id, ...params })).data as Answer
+      } catch (error) {
+        if (left <= 1 || !mayRetry(error) || this.#centrifuge.state === 'disconnected') throw asRoostError(error)
+      }
+    }
+  }
+
+  /** Applies an event to the state of a type, and returns what tells of it. */
+  protected abstract apply (event: RawEvent, about: About): (() => void) | undefined
+
+  /** Takes the state as it was read. */
+  protected abstract reset (opened: Opened): void
+
+  #state (synced: boolean): void {
+    if (this.synced === synced) return
+    this.synced = synced
+    this.emit('state', { state: synced ? 'synced' : 'offline' } as Events['state'])
+  }
+
+  async #subscribed (context: SubscribedContext): Promise<void> {
+    if (context.wasRecovering && !context.recovered) await this.#readAnew()
+    this.#state(true)
+  }
+
+  /** Reads the object, since the log does not reach back to what was seen last. What comes meanwhile waits. */
+  async #readAnew (): Promise<void> {
+    if (this.#waiting) return
+    this.#waiting = []
+    for (let opened: Opened | undefined; !opened;) {
+      try {
+        opened = await this.call<Opened>('open', { mode: 'open_existing' })
+      } catch (error) {
+        const { code, message } = error as RoostError
+        if (code === codes.unknownObject) {
+          this.#waiting = undefined
+          this.#gone(message)
+          return
+        }
+        if (this.#subscription.state !== 'subscribed') { // what is read when it is again holds
+          this.#waiting = undefined
+          return
+        }
+        await new Promise((resolve) => setTimeout(resolve, 200))
+        continue
+      }
+      this.info = opened.object
+      this.event = opened.position.event
+      this.#epoch = opened.position.epoch
+      this.reset(opened)
+    }
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    this.emit('snapshot', { event: this.event, date: Date.now() } as Events['snapshot'])
+    for (const context of waiting) this.#take(context)
+  }
+
+  #gone (_: string): void {
+    if (this.isRemoved) return
+    this.isRemoved = true
+    this.emit('removed', { event: this.event, date: Date.now(), reason: 'user' } as Events['removed'])
+  }
+
+  /** Takes one publication: an event of the log, or several that happened at once. All are applied before any is told. */
+  #take (context: PublicationContext): void {
+    if (this.#waiting) {
+      this.#waiting.push(context)
+      return
+    }
+    const raw = context.data as RawEvent
+    if (context.offset) {
+      if (context.offset <= this.event) return // it is part of what was read
+      this.event = context.offset
+    }
+    const told: Array<() => void> = []
+    for (const each of raw.events ?? [raw]) {
+      const about: About = { event: this.event, date: raw.date ?? Date.now(), ...(raw.actor === undefined ? {} : { actor: raw.actor }) }
+      const tell = this.#apply(each, about)
+      if (tell) told.push(tell)
+    }
+    for (const tell of told) tell()
+  }
+
+  #apply (e: RawEvent, about: About): (() => void) | undefined {
+    if (e.revision) this.info = { ...this.info, revision: e.revision, date_updated: about.date }
+    switch (e.type) {
+      case 'removed':
+        this.isRemoved = true
+        return () => this.emit('removed', { ...about, reason: e.reason ?? 'user' } as Events['removed'])
+      case 'created':
+        this.isRemoved = false
+        this.reset({ object: this.info, position: { event: about.event, epoch: this.#epoch }, channel: '', ...(e.data === undefined ? {} : { data: e.data }), count: 0 })
+        return () => this.emit('snapshot', about as Events['snapshot'])
+      case 'access':
+        return () => this.emit('accessChanged', about as Events['accessChanged'])
+      case 'ttl': {
+        const key = e.key ?? e.index
+        if (key === undefined) this.info = { ...this.info, date_expires: e.date_expires ?? 0 }
+        return () => this.emit('ttlChanged', {
+          ...about, ...(key === undefined ? {} : { key }), ...(e.date_expires === undefined ? {} : { dateExpires: e.date_expires })
+        } as Events['ttlChanged'])
+      }
+    }
+    return this.apply(e, about)
+  }
+}
+
+/** The parameters of open. */
+export function openParams (type: ObjectType, name: string | undefined, options: OpenOptions): object {
+  const { mode, id, ttl, data, restricted } = options
+  const given = Object.fromEntries(Object.entries({ ttl, data, restricted }).filter(([, value]) => value !== undefined))
+  if (id !== undefined) return { id, mode: 'open_existing' }
+  return { type, ...(name === undefined ? {} : { name }), mode: mode ?? (name === undefined ? 'create_new' : 'open_or_create'), ...given }
+}
