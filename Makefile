@@ -31,7 +31,7 @@ docs: ## write docs/configuration.md and docs/metrics.md from the code
 	@go test ./cmd/roost -run '^TestMetricsPage$$' -count=1 -update
 
 vendor: ## take the browser SDK of the page anew from the lock file in web/test
-	@npm --prefix web/test ci --no-audit --no-fund && npm --prefix web/test run vendor
+	@npm --prefix web/test ci --no-audit --no-fund && npm --prefix web/test run sdk && npm --prefix web/test run vendor
 
 fuzz: ## fuzz each target in turn (FUZZ_TIME=30s each)
 	@scripts/fuzz.sh

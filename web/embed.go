@@ -1,6 +1,6 @@
 // Package web holds the pages that `roost serve --dev` shows at its client address: a chat room on the gateway
-// through the centrifuge SDK, and a page for the built-in routes /echo and /broadcast. No build step, nothing loaded
-// from elsewhere.
+// through the centrifuge SDK, a board of shared state through the SDK in sdk/js, and a page for the built-in routes
+// /echo and /broadcast. No build step, nothing loaded from elsewhere.
 package web
 
 import (
@@ -21,6 +21,9 @@ type File struct {
 var served = map[string]string{
 	"/":                     "index.html",
 	"/chat.js":              "chat.js",
+	"/board.html":           "board.html",
+	"/board.js":             "board.js",
+	"/board.css":            "board.css",
 	"/engine.html":          "engine.html",
 	"/engine.js":            "engine.js",
 	"/style.css":            "style.css",
@@ -40,11 +43,22 @@ var contentTypes = map[string]string{
 func Files() map[string]File {
 	all := make(map[string]File, len(served))
 	for at, name := range served {
-		body, err := files.ReadFile(name)
-		if err != nil { // cannot happen: a test reads them all
-			panic(err)
-		}
-		all[at] = File{contentTypes[path.Ext(name)], body}
+		all[at] = read(name)
+	}
+	sdk, err := files.ReadDir("vendor/roost")
+	if err != nil { // cannot happen: it is embedded
+		panic(err)
+	}
+	for _, f := range sdk {
+		all["/vendor/roost/"+f.Name()] = read("vendor/roost/" + f.Name())
 	}
 	return all
+}
+
+func read(name string) File {
+	body, err := files.ReadFile(name)
+	if err != nil { // cannot happen: a test reads them all
+		panic(err)
+	}
+	return File{contentTypes[path.Ext(name)], body}
 }

@@ -130,7 +130,7 @@ func TestSyncOnDisconnect(t *testing.T) {
 		c.leaves(t, key)
 	}
 	cid.call(t, "on_disconnect", object{"type": "map", "name": "here"}, nil)
-	cid.denied(t, 1406, "on_disconnect", object{"type": "map", "name": "here", "operations": []object{{"op": "map.delete", "key": "nobody"}}})
+	cid.denied(t, 1414, "on_disconnect", object{"type": "map", "name": "here", "operations": []object{{"op": "map.nonsense", "key": "nobody"}}})
 	if err := g.api("sync/on_disconnect", object{"type": "map", "name": "here"}, nil); err == nil {
 		t.Error("a backend has no connection to lose")
 	}

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -206,9 +207,14 @@ func (d *draft) step(c *service.Call, name string, p *params) (index *uint64, er
 	return index, op.do(d, p)
 }
 
-// try tells whether the caller could do a batch, which it does not.
+// try tells whether the caller may do a batch, which it does not. What depends on the items there are is not
+// held against it: they may be others when it is done.
 func (s *Service) try(_ context.Context, o *object, c *service.Call, p *params) (any, error) {
 	_, _, err := s.plan(o, c, p)
+	var e *service.Error
+	if errors.As(err, &e) && slices.Contains([]uint32{CodeUnknownItem, CodeItemExists, CodeWrongRevision, CodeBadIndex, CodeFull}, e.Code) {
+		err = nil
+	}
 	return struct{}{}, err
 }
 
