@@ -2,6 +2,7 @@ package sync
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 
 	"roost/broker"
@@ -153,6 +154,15 @@ func decodeCommit(pub *broker.Publication) (*commit, error) {
 	c := new(commit)
 	if err := json.Unmarshal(pub.Data, &c.event); err != nil {
 		return nil, err
+	}
+	for i := -1; i < len(c.Events); i++ {
+		e := &c.event
+		if i >= 0 {
+			e = &c.Events[i]
+		}
+		if e.Type == eventCreated && e.Object == nil {
+			return nil, errors.New("an object is created that is not described")
+		}
 	}
 	if len(pub.Note) > 0 {
 		if err := json.Unmarshal(pub.Note, &c.note); err != nil {

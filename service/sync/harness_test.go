@@ -146,3 +146,5 @@ func equal(t testing.TB, what string, got, want any) {
 		t.Errorf("%s: %s, want %s", what, g, w)
 	}
 }
+
+func fixed() time.Time { return time.Unix(1_795_000_000, 0) }
