@@ -17,12 +17,15 @@ import (
 type ears struct {
 	mu   sync.Mutex
 	pubs map[string][]*broker.Publication
+	deaf bool // they keep nothing
 }
 
 func (e *ears) Publication(ch string, pub *broker.Publication) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.pubs[ch] = append(e.pubs[ch], pub)
+	if !e.deaf {
+		e.pubs[ch] = append(e.pubs[ch], pub)
+	}
 }
 func (e *ears) JoinLeave(string, bool, []byte)       {}
 func (e *ears) Gap(string)                           {}

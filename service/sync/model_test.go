@@ -12,15 +12,15 @@ import (
 	"roost/service"
 )
 
-// modelOperations is how many operations a run has; ROOST_SYNC_OPERATIONS asks for more.
-func modelOperations(t *testing.T) int {
-	text := os.Getenv("ROOST_SYNC_OPERATIONS")
+// size is how much of something a test has; the environment may ask for more.
+func size(t *testing.T, name string, std int) int {
+	text := os.Getenv(name)
 	if text == "" {
-		return 24_000
+		return std
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		t.Fatalf("ROOST_SYNC_OPERATIONS: %v", err)
+		t.Fatalf("%s: %v", name, err)
 	}
 	return n
 }
@@ -67,7 +67,7 @@ func TestModel(t *testing.T) {
 	const rounds = 12
 	for round := range rounds {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		err := run.Do(ctx, modelOperations(t)/rounds)
+		err := run.Do(ctx, size(t, "ROOST_SYNC_OPERATIONS", 24_000)/rounds)
 		cancel()
 		if err != nil {
 			t.Fatal(err)
