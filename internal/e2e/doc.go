@@ -8,6 +8,7 @@
 //	ROOST_E2E_CLIENTS, ROOST_E2E_CHANNELS_EACH   how many follow how many of them
 //	ROOST_E2E_EVENT_CLIENTS                      how many go, whose ends a backend is told
 //	ROOST_E2E_AWAY_SECONDS                       how long NATS is gone
+//	ROOST_E2E_SYNC_OPERATIONS                    how many operations on sync are tried
 //
 // 200,000 publications to 1,000 channels take some minutes on two cores. A history
 // keeps 1,000 publications here and a recovery brings 300, so there should be no more

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
+	"github.com/nats-io/nats.go"
 )
 
 // call does an operation of sync as the client; it must succeed.
@@ -81,6 +82,52 @@ func TestSyncClients(t *testing.T) {
 	ann.denied(t, 1414, "subscribe", doc)
 	ann.denied(t, 1414, "nonsense", doc)
 	ann.denied(t, 1400, "get", 7)
+}
+
+// Backends ask on NATS, whichever instance answers, and are trusted.
+func TestSyncOverNATS(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t)
+	g := start(t, configuration, "--services", "sync", "--remote-services", "--nats", n.urls(), "--nats-replicas", "3")
+	startSync(t, n.urls())
+	nc, err := nats.Connect(n.urls())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	ask := func(op, params string) (answer struct {
+		Result map[string]any
+		Error  *apiError
+	}) {
+		t.Helper()
+		m, err := nc.Request("roost.sync."+op, []byte(params), patience)
+		if err == nil {
+			err = json.Unmarshal(m.Data, &answer)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", op, err)
+		}
+		return answer
+	}
+	ann, _ := g.connected(t, false, "ann")
+	ann.call(t, "open", object{"type": "document", "name": "d", "restricted": true}, nil)
+	if a := ask("set", `{"type":"document","name":"d","data":{"n":1},"if_revision":1}`); a.Result["revision"] != 2.0 {
+		t.Errorf("set: %+v", a)
+	}
+	if a := ask("set", `{"type":"document","name":"d","data":{"n":1},"if_revision":1}`); a.Error == nil || a.Error.Code != 1408 {
+		t.Errorf("at an old revision: %+v", a)
+	}
+	if a := ask("set", `nonsense`); a.Error == nil || a.Error.Code != 1400 {
+		t.Errorf("no JSON: %+v", a)
+	}
+	if a := ask("explode", `{}`); a.Error == nil || a.Error.Code != 1414 {
+		t.Errorf("no operation: %+v", a)
+	}
+	var got struct{ Data map[string]any }
+	ann.call(t, "get", object{"type": "document", "name": "d"}, &got)
+	if got.Data["n"] != 1.0 {
+		t.Errorf("data %v", got.Data)
+	}
 }
 
 // items of the map "here".

@@ -154,6 +154,7 @@ test('one connection and all of a user are disconnected', async (t) => {
   await says(page, '#users-note', '2 connections')
   await page.locator('#connections li', { hasText: 'chat:2' }).getByRole('button', { name: /^Disconnect client/ }).click()
   assert.equal(await gone[1], 3503)
+  await page.locator('#connections li').nth(1).waitFor({ state: 'detached' }) // the client may hear of it first
   assert.equal(await page.locator('#connections li').count(), 1)
   assert.equal(first.client.state, 'connected')
   await page.getByRole('button', { name: 'Disconnect all' }).click()
