@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
-	"github.com/nats-io/nats.go"
+
+	"roost/broker"
 )
 
 // call does an operation of sync as the client; it must succeed.
@@ -90,19 +91,19 @@ func TestSyncOverNATS(t *testing.T) {
 	n := startNATS(t)
 	g := start(t, configuration, "--services", "sync", "--remote-services", "--nats", n.urls(), "--nats-replicas", "3")
 	startSync(t, n.urls())
-	nc, err := nats.Connect(n.urls())
+	b, err := broker.New(broker.Options{URLs: []string{n.urls()}, Guest: true, Handler: struct{ broker.Handler }{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(nc.Close)
+	t.Cleanup(func() { _ = b.Close() })
 	ask := func(op, params string) (answer struct {
 		Result map[string]any
 		Error  *apiError
 	}) {
 		t.Helper()
-		m, err := nc.Request("roost.sync."+op, []byte(params), patience)
+		data, err := b.Ask(inTime(t), "roost.sync."+op, []byte(params))
 		if err == nil {
-			err = json.Unmarshal(m.Data, &answer)
+			err = json.Unmarshal(data, &answer)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", op, err)
