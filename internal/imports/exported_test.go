@@ -12,7 +12,7 @@ import (
 )
 
 // library are the packages that other programs use.
-var library = []string{"proto/ws", "proto/client", "poller", "poller/ktls", "conn", "auth", "broker", "hub", "gateway", "emulation", "api", "backend", "admin", "service", "service/sync", "service/front"}
+var library = []string{"proto/ws", "proto/client", "poller", "poller/ktls", "conn", "auth", "broker", "hub", "gateway", "emulation", "api", "backend", "admin", "service", "service/sync", "service/front", "client"}
 
 // undocumented names what is exported by the files of one package without a word about it.
 func undocumented(files *token.FileSet, path string, parsed []*ast.File) (missing []string) {
