@@ -8,8 +8,7 @@ type operation struct {
 	manages bool
 }
 
-// writes are the operations by name. Those of items are also known without the type in front of their
-// name: set, merge, delete with a key or an index.
+// writes are the operations by name. set, merge and delete are about an item if they name one, else about the object.
 var writes = map[string]operation{
 	"set":         {kinds: "dml", do: (*draft).set},
 	"merge":       {kinds: "dml", do: (*draft).merge},
@@ -28,12 +27,12 @@ var writes = map[string]operation{
 	"restrict":    {kinds: "dmls", do: (*draft).restrict, manages: true},
 }
 
-// manages tells whether an operation takes the right to manage; to delete the object does.
+// needsManage tells whether an operation takes the right to manage: to delete the object does.
 func (op *operation) needsManage(name string, p *params) bool {
 	return op.manages || p.Key == nil && p.Index == nil && (name == "delete" || name == "set_ttl")
 }
 
-// atItem tells whether an operation names an item, and its key, which must be there if it must.
+// key returns the key of the item that an operation is about; with must the item must be there, in a list always.
 func (d *draft) key(p *params, must bool) (string, error) {
 	switch d.o.kind {
 	case kindMap:

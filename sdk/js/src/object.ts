@@ -103,7 +103,7 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
       s.once('subscribed', () => resolve())
       s.on('unsubscribed', ({ code, reason }) => {
         this.synced = false
-        if (code === codes.unknownObject) this.#gone(reason)
+        if (code === codes.unknownObject) this.#gone()
         else if (code !== 0) this.emit('state', { state: 'refused', code, message: reason } as Events['state'])
         reject(new RoostError(code, reason))
       })
@@ -197,10 +197,10 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
       try {
         opened = await this.call<Opened>('open', { mode: 'open_existing' })
       } catch (error) {
-        const { code, message } = error as RoostError
+        const { code } = error as RoostError
         if (code === codes.unknownObject) {
           this.#waiting = undefined
-          this.#gone(message)
+          this.#gone()
           return
         }
         if (this.#subscription.state !== 'subscribed') { // what is read when it is again holds
@@ -221,7 +221,7 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
     for (const context of waiting) this.#take(context)
   }
 
-  #gone (_: string): void {
+  #gone (): void {
     if (this.isRemoved) return
     this.isRemoved = true
     this.emit('removed', { event: this.event, date: Date.now(), reason: 'user' } as Events['removed'])

@@ -55,7 +55,7 @@ export class SyncObject extends Emitter {
             s.on('unsubscribed', ({ code, reason }) => {
                 this.synced = false;
                 if (code === codes.unknownObject)
-                    this.#gone(reason);
+                    this.#gone();
                 else if (code !== 0)
                     this.emit('state', { state: 'refused', code, message: reason });
                 reject(new RoostError(code, reason));
@@ -136,10 +136,10 @@ export class SyncObject extends Emitter {
                 opened = await this.call('open', { mode: 'open_existing' });
             }
             catch (error) {
-                const { code, message } = error;
+                const { code } = error;
                 if (code === codes.unknownObject) {
                     this.#waiting = undefined;
-                    this.#gone(message);
+                    this.#gone();
                     return;
                 }
                 if (this.#subscription.state !== 'subscribed') { // what is read when it is again holds
@@ -160,7 +160,7 @@ export class SyncObject extends Emitter {
         for (const context of waiting)
             this.#take(context);
     }
-    #gone(_) {
+    #gone() {
         if (this.isRemoved)
             return;
         this.isRemoved = true;
