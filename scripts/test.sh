@@ -69,7 +69,7 @@ else
 	skip benchmarks "the C floor needs gcc"
 fi
 # Counted, not timed: with a deadline the fuzzer now and then fails a target for being stopped.
-step fuzz env FUZZ_TIME=25000x scripts/fuzz.sh
+step fuzz env FUZZ_TIME=15000x scripts/fuzz.sh
 step cross-build cross_builds
 if ! command -v npm >/dev/null; then
 	skip browser "node and npm are missing"
