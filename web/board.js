@@ -190,8 +190,10 @@ function state () {
 cards.on('state', state)
 link.on('connected', () => enter().catch(() => {}))
 at('cut').addEventListener('click', () => {
-  link.disconnect()
-  setTimeout(() => link.connect(), 3000)
+  const cut = link.state !== 'disconnected'
+  if (cut) link.disconnect()
+  else link.connect()
+  at('cut').textContent = cut ? 'Connect again' : 'Cut the connection'
 })
 
 await readAll()

@@ -86,6 +86,8 @@ test('what happens while the connection is cut follows', async (t) => {
   await ann.getByLabel('Text').fill('written offline')
   await drag(bob, 0, 60, 30)
   await bob.getByRole('button', { name: 'Add a card' }).click()
+  await ann.bringToFront()
+  await ann.getByRole('button', { name: 'Connect again' }).click()
   await ann.locator('body[data-state=open]').waitFor()
   await becomes(ann, async () => (await boxes(ann)).length, 2)
   for (const page of [ann, bob]) await becomes(page, async () => (await page.getByLabel('Text').evaluateAll((all) => all.map(({ value }) => value))).sort(), ['', 'written offline'])

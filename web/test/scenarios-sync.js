@@ -77,8 +77,8 @@ export const scenarios = {
     ])
     equal([(await other.get('c')).data, await other.get('a')], [3, undefined], 'items')
     await other.mutate('n', (n = 0) => n + 1)
-    await other.mutate('n', (n = 0) => n + 1)
-    await until('the last event', () => own.revision === other.revision)
+    const { revision } = await other.mutate('n', (n = 0) => n + 1)
+    await until('the last event', () => own.revision === revision)
     equal((await own.get('n')).data, 2, 'a mutated item')
     await Promise.all(range(1, 25).map((n) => own.set(`k${String(n).padStart(2, '0')}`, n)))
     const pages = []
