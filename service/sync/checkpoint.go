@@ -51,7 +51,11 @@ func (s *Service) checkpoint(ctx context.Context, o *object) error {
 		return err
 	}
 	s.counts.checkpoints.Add(1)
-	outdated := slices.DeleteFunc(o.pages, func(name string) bool { return slices.Contains(names, name) })
+	kept := make(map[string]bool, len(names))
+	for _, name := range names {
+		kept[name] = true
+	}
+	outdated := slices.DeleteFunc(o.pages, func(name string) bool { return kept[name] })
 	o.root, o.rootSeq, o.pages = o.event, seq, names
 	for _, name := range outdated {
 		if err := s.b.PurgePage(ctx, ch, name); err != nil {
