@@ -10,7 +10,7 @@ import (
 
 // full is an object with all that one can have.
 func full() *object {
-	o := &object{id: newID(kindMap), kind: kindMap, event: 300, exists: true, name: "ä", creator: "ann", revision: 200, created: 1, updated: 2,
+	o := &object{id: namedID(kindMap, "m"), kind: kindMap, event: 300, exists: true, name: "ä", creator: "ann", revision: 200, created: 1, updated: 2,
 		expires: 3, restricted: true, next: 9, grants: map[string]grant{"bob": {Read: true}, "*": {Write: true, Manage: true}}}
 	o.keys.add("kone", done{event: 7, revision: 6, index: 5, hasIndex: true})
 	o.keys.add("ctwo", done{event: 8, revision: 7})
@@ -42,7 +42,7 @@ func FuzzRootPage(f *testing.F) {
 	f.Add(full().encodeRoot(false, []string{"a"}))
 	f.Add([]byte{rootFormat})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o := &object{id: newID(kindMap), kind: kindMap}
+		o := &object{id: namedID(kindMap, "m"), kind: kindMap}
 		if rest, err := o.decodeRoot(b); err == nil {
 			_ = o.takeItems(rest, "")
 		}

@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"roost/service"
 )
 
 // kind is what an object is: the first letter of its id.
@@ -43,11 +46,15 @@ func namedID(k kind, name string) string {
 	return string(k) + idEncoding.EncodeToString(sum[:idBytes])
 }
 
-// newID is the id of an object without one.
-func newID(k kind) string {
-	var b [idBytes]byte
-	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
-	return string(k) + idEncoding.EncodeToString(b[:])
+// newID is the id of an object without a name. With a key of idempotency it follows from that and from who
+// creates it, so that a second try is about the object of the first.
+func newID(k kind, by service.Caller, key string) string {
+	if key == "" {
+		key = rand.Text()
+	}
+	// Names are summed up behind their type, so that none comes to the same.
+	sum := sha256.Sum256(fmt.Appendf(nil, "new %s %t %q %q", k, by.Trusted, by.User, key))
+	return string(k) + idEncoding.EncodeToString(sum[:idBytes])
 }
 
 // kindOf returns what an id stands for; false if it is none.

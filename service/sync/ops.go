@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"roost/broker"
 	"roost/service"
@@ -68,10 +69,11 @@ func (s *Service) open(ctx context.Context, o *object, c *service.Call, p *param
 	}
 	key := idempotency(c, p)
 	if o.exists {
-		if _, mine := o.keys.known[key]; p.Mode == modeNew && !mine {
+		_, mine := o.keys.known[key] // then this is not the first try
+		if p.Mode == modeNew && !mine && (p.Name != "" || p.ID != "") {
 			return nil, failf(CodeObjectExists, "there is such a %s already", o.kind)
 		}
-		return o.opened(false), o.check(c.Caller, toRead)
+		return o.opened(mine), o.check(c.Caller, toRead)
 	}
 	if p.Mode == modeExisting || p.ID != "" {
 		return nil, unknownObject(o)
@@ -127,17 +129,25 @@ func idempotency(c *service.Call, p *params) string {
 
 // write runs a write operation, or a batch of them.
 func (s *Service) write(ctx context.Context, o *object, c *service.Call, p *params) (any, error) {
-	d, a, err := s.plan(o, c, p)
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := o.keys.known[d.tells]; ok && d.tells != "" {
-		a = &written{position: position{k.event, o.epoch}, Revision: k.revision, Duplicate: p.IdempotencyKey != ""}
+	key := idempotency(c, p)
+	if k, ok := o.keys.known[key]; ok {
+		if err := o.check(c.Caller, rightOf(c.Op, p)); err != nil {
+			return nil, err
+		}
+		a := &written{position: position{k.event, o.epoch}, Revision: k.revision, Duplicate: p.IdempotencyKey != ""}
 		if k.hasIndex {
 			a.Index = &k.index
 		}
 		return a, nil
 	}
+	if !o.exists {
+		return nil, unknownObject(o)
+	}
+	d, a, err := s.plan(o, c, p)
+	if err != nil {
+		return nil, err
+	}
+	d.tells = key
 	if err := s.commit(ctx, o, d); err != nil {
 		return nil, err
 	}
@@ -148,10 +158,6 @@ func (s *Service) write(ctx context.Context, o *object, c *service.Call, p *para
 // plan finds out what a write changes. It changes nothing itself.
 func (s *Service) plan(o *object, c *service.Call, p *params) (*draft, *written, error) {
 	d, a := s.draft(o, c.User), &written{}
-	d.tells = idempotency(c, p)
-	if _, ok := o.keys.known[d.tells]; ok && d.tells != "" {
-		return d, a, o.check(c.Caller, toWrite)
-	}
 	if c.Op != "batch" && c.Op != OpTry {
 		index, err := d.step(c, c.Op, p)
 		a.Index = index
@@ -191,14 +197,10 @@ func (d *draft) step(c *service.Call, name string, p *params) (index *uint64, er
 	switch {
 	case !ok:
 		return nil, failf(CodeUnknownOp, "there is no operation %.40q to write with", name)
-	case !slices.Contains([]byte(op.kinds), byte(d.o.kind)):
+	case strings.IndexByte(op.kinds, byte(d.o.kind)) < 0:
 		return nil, failf(CodeWrongType, "%s is not an operation of a %s", name, d.o.kind)
 	}
-	right := toWrite
-	if op.needsManage(name, p) {
-		right = toManage
-	}
-	if err := d.o.check(c.Caller, right); err != nil {
+	if err := d.o.check(c.Caller, rightOf(name, p)); err != nil {
 		return nil, err
 	}
 	if name == "list.push" {

@@ -169,7 +169,7 @@ func Prepare(c *service.Call) error {
 		if p.Mode != modeNew {
 			return failf(CodeInvalid, "name is missing: only create_new makes an object without one")
 		}
-		c.Key = newID(k)
+		c.Key = newID(k, c.Caller, p.IdempotencyKey)
 		return nil
 	}
 	c.Key, err = p.objectID()
@@ -219,9 +219,6 @@ func (s *Service) do(ctx context.Context, o *object, c *service.Call, p *params)
 			return nil, unknownObject(o)
 		}
 		return f(s, ctx, o, c, p)
-	}
-	if !o.exists {
-		return nil, unknownObject(o)
 	}
 	return s.write(ctx, o, c, p)
 }

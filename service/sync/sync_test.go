@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"roost/service"
 )
 
 func TestDocument(t *testing.T) {
@@ -163,6 +165,52 @@ func TestIdempotency(t *testing.T) {
 		}
 	}
 	equal(t, "items", r.do("get", fmt.Sprintf(`{"id":%q}`, id))["count"], 301)
+}
+
+// A second try of what makes an object, or removes it, is answered like the first.
+func TestIdempotencyOfObjects(t *testing.T) {
+	r := newRig(t, Config{})
+	idOf := func(c service.Caller, key string) string {
+		t.Helper()
+		v, err := call(r.s, c, "open", fmt.Sprintf(`{"type":"map","mode":"create_new","idempotency_key":%q}`, key))
+		if err != nil || v["created"] != true {
+			t.Fatalf("open with key %q: %v, %v", key, v, err)
+		}
+		return v["object"].(map[string]any)["id"].(string)
+	}
+	first := idOf(user("ann"), "one")
+	for _, again := range []func(){func() {}, r.forget, r.restart} {
+		again()
+		if id := idOf(user("ann"), "one"); id != first {
+			t.Errorf("a second try made %s, the first %s", id, first)
+		}
+	}
+	for _, other := range []string{idOf(user("bob"), "one"), idOf(user("ann"), "two"), idOf(service.Caller{}, "one"), idOf(backendCaller, "one"), idOf(user("ann"), "")} {
+		if other == first {
+			t.Error("another key, or another caller, got the same object")
+		}
+	}
+	const named = `{"type":"map","name":"m","mode":"create_new","idempotency_key":"k"}`
+	for range 2 {
+		equal(t, "created", r.do("open", named)["created"], true)
+	}
+	r.refused(user("ann"), CodeObjectExists, "open", `{"type":"map","name":"m","mode":"create_new","idempotency_key":"other"}`)
+	r.refused(user("ann"), CodeObjectExists, "open", fmt.Sprintf(`{"id":%q,"mode":"create_new"}`, first))
+
+	const gone = `{"type":"map","name":"m","idempotency_key":"gone"}`
+	removed := r.do("delete", gone)
+	for _, again := range []func(){func() {}, r.forget, r.restart} {
+		again()
+		v := r.do("delete", gone)
+		equal(t, "event", v["event"], removed["event"])
+		equal(t, "duplicate", v["duplicate"], true)
+	}
+	r.refused(backendCaller, CodeUnknownObject, "delete", `{"type":"map","name":"m","idempotency_key":"another"}`)
+
+	// A key tells those nothing who may not do what it was for.
+	r.do("open", `{"type":"document","name":"d","restricted":true}`)
+	r.do("set", `{"type":"document","name":"d","data":1,"idempotency_key":"s"}`)
+	r.refused(user("bob"), CodeNoPermission, "set", `{"type":"document","name":"d","data":1,"idempotency_key":"s"}`)
 }
 
 func TestPermissions(t *testing.T) {

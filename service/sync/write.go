@@ -12,12 +12,12 @@ type operation struct {
 var writes = map[string]operation{
 	"set":         {kinds: "dml", do: (*draft).set},
 	"merge":       {kinds: "dml", do: (*draft).merge},
-	"map.set":     {kinds: "m", do: (*draft).mapSet},
+	"map.set":     {kinds: "m", do: (*draft).itemSet},
 	"map.insert":  {kinds: "m", do: (*draft).mapInsert},
 	"map.merge":   {kinds: "m", do: (*draft).itemMerge},
 	"map.delete":  {kinds: "m", do: (*draft).itemDelete},
 	"list.push":   {kinds: "l", do: (*draft).listPush},
-	"list.set":    {kinds: "l", do: (*draft).listSet},
+	"list.set":    {kinds: "l", do: (*draft).itemSet},
 	"list.merge":  {kinds: "l", do: (*draft).itemMerge},
 	"list.delete": {kinds: "l", do: (*draft).itemDelete},
 	"set_ttl":     {kinds: "dmls", do: (*draft).setTTL},
@@ -27,9 +27,12 @@ var writes = map[string]operation{
 	"restrict":    {kinds: "dmls", do: (*draft).restrict, manages: true},
 }
 
-// needsManage tells whether an operation takes the right to manage: to delete the object does.
-func (op *operation) needsManage(name string, p *params) bool {
-	return op.manages || p.Key == nil && p.Index == nil && (name == "delete" || name == "set_ttl")
+// rightOf is what it takes to do an operation: to delete the object takes more than to delete an item.
+func rightOf(name string, p *params) right {
+	if writes[name].manages || p.Key == nil && p.Index == nil && (name == "delete" || name == "set_ttl") {
+		return toManage
+	}
+	return toWrite
 }
 
 // key returns the key of the item that an operation is about; with must the item must be there, in a list always.
@@ -69,11 +72,8 @@ func (d *draft) key(p *params, must bool) (string, error) {
 }
 
 func (d *draft) set(p *params) error {
-	switch d.o.kind {
-	case kindMap:
-		return d.mapSet(p)
-	case kindList:
-		return d.listSet(p)
+	if d.o.kind != kindDocument {
+		return d.itemSet(p)
 	}
 	if err := d.whole(p); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (d *draft) merge(p *params) error {
 	return err
 }
 
-func (d *draft) mapSet(p *params) error {
+func (d *draft) itemSet(p *params) error {
 	key, err := d.key(p, false)
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (d *draft) mapInsert(p *params) error {
 		e.Revision = &i.revision
 		return e
 	}
-	return d.mapSet(p)
+	return d.itemSet(p)
 }
 
 func (d *draft) itemMerge(p *params) error {
@@ -188,21 +188,6 @@ func (d *draft) listPush(p *params) error {
 		d.next++
 	}
 	return nil
-}
-
-func (d *draft) listSet(p *params) error {
-	key, err := d.key(p, true)
-	if err != nil {
-		return err
-	}
-	if err := expectItem(p, d.item(key)); err != nil {
-		return err
-	}
-	data, err := d.s.value(p.Data, "data")
-	if err == nil {
-		err = d.putItem(p, key, data)
-	}
-	return err
 }
 
 func (d *draft) setTTL(p *params) error {
