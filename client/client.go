@@ -8,12 +8,9 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"regexp"
-	"strconv"
+	"sync"
 	"time"
 
 	"github.com/centrifugal/centrifuge-go"
@@ -21,7 +18,8 @@ import (
 
 // Options of New. The zero value connects as nobody, in JSON.
 type Options struct {
-	// Token of the connection, or GetToken, which is also asked for a new one when it expires.
+	// Token of the connection, or GetToken, which is also asked for a new one when it expires. Without either that
+	// of Config holds.
 	Token    string
 	GetToken func() (string, error)
 	// Protobuf is the encoding on the wire instead of JSON; what one writes and reads is JSON with both.
@@ -33,19 +31,29 @@ type Options struct {
 // Client is one connection. Its methods may be called by any goroutine.
 type Client struct {
 	link *centrifuge.Client
+
+	mu   sync.Mutex
+	logs map[string]*log // by the object's id
 }
 
 // New makes a client of the gateway at a URL such as wss://example.com/connection/websocket. Connect it then.
 func New(url string, o Options) *Client {
+	connect := centrifuge.NewJsonClient
+	if o.Protobuf {
+		connect = centrifuge.NewProtobufClient
+	}
+	return &Client{link: connect(url, o.config()), logs: make(map[string]*log)}
+}
+
+func (o *Options) config() centrifuge.Config {
 	config := o.Config
-	config.Token = o.Token
+	if o.Token != "" {
+		config.Token = o.Token
+	}
 	if o.GetToken != nil {
 		config.GetToken = func(centrifuge.ConnectionTokenEvent) (string, error) { return o.GetToken() }
 	}
-	if o.Protobuf {
-		return &Client{centrifuge.NewProtobufClient(url, config)}
-	}
-	return &Client{centrifuge.NewJsonClient(url, config)}
+	return config
 }
 
 // Centrifuge returns the connection itself: channels, presence, history, rpc.
@@ -56,53 +64,6 @@ func (c *Client) Connect() error { return c.link.Connect() }
 
 // Close ends the connection for good.
 func (c *Client) Close() { c.link.Close() }
-
-// Error is what the service refused, see docs/sync.md.
-type Error struct {
-	Code    uint32
-	Message string
-	// Revision is the current one, with CodeWrongRevision and CodeItemExists.
-	Revision uint64
-}
-
-// Error implements error.
-func (e *Error) Error() string { return fmt.Sprintf("%d: %s", e.Code, e.Message) }
-
-// Codes of Error.
-const (
-	CodeInvalid       = 1400
-	CodeTooLarge      = 1401
-	CodeUnknownObject = 1402
-	CodeNoPermission  = 1403
-	CodeWrongType     = 1404
-	CodeObjectExists  = 1405
-	CodeUnknownItem   = 1406
-	CodeItemExists    = 1407
-	CodeWrongRevision = 1408
-	CodeBadTTL        = 1409
-	CodeBadIndex      = 1410
-	CodeBadCursor     = 1411
-	CodeBadKey        = 1412
-	CodeFull          = 1413
-	CodeUnknownOp     = 1414
-	CodeBadName       = 1415
-	CodeClientsOnly   = 1416
-)
-
-var revisionIn = regexp.MustCompile(`revision (?:is )?(\d+)`)
-
-// failure is an error as callers see it; final says that the call must not be sent again.
-func failure(err error) (e error, final bool) {
-	var own *centrifuge.Error
-	if !errors.As(err, &own) {
-		return err, errors.Is(err, centrifuge.ErrClientClosed)
-	}
-	f := &Error{Code: own.Code, Message: own.Message}
-	if m := revisionIn.FindStringSubmatch(own.Message); m != nil && (f.Code == CodeWrongRevision || f.Code == CodeItemExists) {
-		f.Revision, _ = strconv.ParseUint(m[1], 10, 64) // digits, and if they are too many, 0
-	}
-	return f, !own.Temporary && own.Code != 100 && own.Code != 111
-}
 
 const (
 	firstPause   = 50 * time.Millisecond
@@ -133,45 +94,4 @@ func (c *Client) call(ctx context.Context, op string, params, result any, once b
 			return errors.Join(ctx.Err(), err)
 		}
 	}
-}
-
-// Write says how something is written. The zero value has no conditions.
-type Write struct {
-	// IfRevision is the revision that the item, or the document, must have; Absent for an item that must not be there.
-	IfRevision uint64
-	Absent     bool
-	// TTL is after how many seconds it is removed; Forever takes that back, 0 changes nothing.
-	TTL int64
-	// Key of idempotency; made up if it is empty.
-	Key string
-}
-
-// Forever is a TTL that never ends.
-const Forever = -1
-
-func (w *Write) params(p map[string]any) map[string]any {
-	if w.IfRevision > 0 || w.Absent {
-		p["if_revision"] = w.IfRevision
-	}
-	switch {
-	case w.TTL == Forever:
-		p["ttl"] = 0
-	case w.TTL != 0:
-		p["ttl"] = w.TTL
-	}
-	if p["idempotency_key"] = w.Key; w.Key == "" {
-		p["idempotency_key"] = rand.Text()
-	}
-	return p
-}
-
-// Written is what a write came to.
-type Written struct {
-	Event    uint64 // its number in the object's log
-	Epoch    string
-	Revision uint64 // of the object, after it
-	Index    uint64 // of what was pushed, or the first of it
-	Data     json.RawMessage
-	// Duplicate tells that it had been done before, by its key.
-	Duplicate bool
 }

@@ -10,7 +10,7 @@ import (
 
 // TestPrograms compiles every Go program of the pages for those who embed roost.
 func TestPrograms(t *testing.T) {
-	for _, page := range []string{"README.md", "docs/library.md"} {
+	for _, page := range []string{"README.md", "docs/library.md", "client/README.md"} {
 		count := 0
 		for _, b := range parse(page, read(t, page)).blocks {
 			if b.language != "go" {

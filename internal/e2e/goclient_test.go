@@ -129,7 +129,7 @@ func goObjects(t *testing.T, g *gateway, binary bool) {
 	if w := write(list.Push(ctx, client.Write{}, "a", "b")); w.Index != 0 {
 		t.Errorf("%+v", w)
 	}
-	write(list.Batch(ctx, client.Operation{"op": "list.set", "index": 0, "data": "A"}, client.Operation{"op": "list.delete", "index": 1}))
+	write(list.Batch(ctx, client.Write{}, client.Operation{"op": "list.set", "index": 0, "data": "A"}, client.Operation{"op": "list.delete", "index": 1}))
 	inList.want(t, `item_added 0 "a"; item_added 1 "b"; item_updated 0 "A"; item_removed 1 ; `)
 	if i, err := list.Get(ctx, 1); i != nil || err != nil {
 		t.Errorf("a removed item: %+v, %v", i, err)
@@ -138,7 +138,7 @@ func goObjects(t *testing.T, g *gateway, binary bool) {
 		write(list.Push(ctx, client.Write{}, i))
 	}
 	count := 0
-	for i, err := range list.All(ctx, client.Query{Descending: true, Limit: 100}) {
+	for i, err := range list.All(ctx, client.Query[uint64]{Descending: true, Limit: 100}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,10 +157,10 @@ func goObjects(t *testing.T, g *gateway, binary bool) {
 	}
 	inStream.want(t, `message 0 "hello"; `)
 
-	doc := ok[*client.Document](t)(ann.Document(ctx, name, client.Open{Data: map[string]int{"sum": 0}, Restricted: true}))
+	doc := ok[*client.Document](t)(ann.Document(ctx, name, client.Open{Data: map[string]int{"sum": 0}, Restricted: new(true)}))
 	_, err := bob.Document(ctx, name, client.Open{})
 	wantRefusal(t, client.CodeNoPermission, err)
-	write(doc.Grant(ctx, "bob", client.Grant{Read: true, Write: true}))
+	write(doc.Grant(ctx, "bob", client.Grant{Read: true, Write: true}, client.Write{}))
 	same := ok[*client.Document](t)(bob.Document(ctx, name, client.Open{}))
 	var wg sync.WaitGroup
 	for _, d := range []*client.Document{doc, doc, same, same} {
