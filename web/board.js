@@ -20,7 +20,7 @@ const [cards, order, pointers, here] = await Promise.all([
 
 // What is on the board.
 
-const shown = new Map() // by card: its element, what is shown, and what is to be written
+const shown = new Map() // by card: its element, what the service has of it, and what of this window is on its way and next
 const places = new Map() // indexes in the list of the order, by card
 const trips = []
 
@@ -30,9 +30,9 @@ function element (id) {
   card.dataset.card = id
   card.innerHTML = '<div class="grip"><button type="button" class="colour" aria-label="Next colour">◐</button><button type="button" class="remove" aria-label="Remove">×</button></div><textarea maxlength="500" aria-label="Text"></textarea>'
   at('board').append(card)
-  const state = { card, text: card.querySelector('textarea'), data: {}, sent: 0, next: undefined, busy: false, held: false }
+  const state = { card, text: card.querySelector('textarea'), data: {}, stored: false, sent: 0, away: undefined, next: undefined, busy: false }
   state.text.addEventListener('input', () => write(id, { text: state.text.value }))
-  card.querySelector('.colour').addEventListener('click', () => write(id, { colour: ((state.data.colour ?? 0) + 1) % COLOURS }))
+  card.querySelector('.colour').addEventListener('click', () => write(id, { colour: ((view(state).colour ?? 0) + 1) % COLOURS }))
   card.querySelector('.remove').addEventListener('click', () => remove(id))
   card.querySelector('.grip').addEventListener('pointerdown', (event) => event.target.tagName !== 'BUTTON' && hold(id, event))
   shown.set(id, state)
@@ -40,14 +40,21 @@ function element (id) {
   return state
 }
 
-/** Shows a card as it is. What this window is about to write holds before what others wrote. */
-function show (id, data) {
-  const state = shown.get(id) ?? element(id)
-  state.data = { ...data, ...state.next }
-  const { x = 0, y = 0, text = '', colour = 0 } = state.data
+/** What is shown of a card: what this window is about to write holds before what others wrote. */
+const view = ({ data, away, next }) => ({ ...data, ...away, ...next })
+
+function draw (state) {
+  const { x = 0, y = 0, text = '', colour = 0 } = view(state)
   state.card.style.transform = `translate(${x}px, ${y}px)`
   state.card.dataset.colour = colour
-  if (state.text.value !== text && !state.next) state.text.value = text
+  if (state.text.value !== text) state.text.value = text
+}
+
+/** Shows a card as the service has it. */
+function show (id, data) {
+  const state = shown.get(id) ?? element(id)
+  Object.assign(state, { data, stored: true })
+  draw(state)
 }
 
 function hide (id) {
@@ -57,24 +64,30 @@ function hide (id) {
 
 const stack = (id) => { const state = shown.get(id); if (state) state.card.style.zIndex = 1 + (places.get(id) ?? 0) }
 
-// What this window writes. While one write to a card is under way the next ones become one.
+// What this window writes: only the members that it changes. While one write to a card is under way the next ones become one.
 
 async function write (id, change) {
   const state = shown.get(id)
   state.next = { ...state.next, ...change }
-  show(id, state.data)
+  draw(state)
   if (state.busy) return
   for (state.busy = true; state.next && shown.has(id);) {
-    const data = { ...state.data, ...state.next, by: own, n: ++state.sent }
-    state.next = undefined
-    state.data = data
-    state.since = performance.now()
-    const done = cards.set(id, data).catch(() => {}) // the object says so itself if it is over
-    waits()
-    await Promise.all([done, new Promise((resolve) => setTimeout(resolve, STEP))])
+    await Promise.all([send(id, state), new Promise((resolve) => setTimeout(resolve, STEP))])
     waits()
   }
   state.busy = false
+}
+
+async function send (id, state) {
+  const sent = state.away = { ...state.next, by: own, n: ++state.sent }
+  state.next = undefined
+  state.since = performance.now()
+  const done = state.stored ? cards.merge(id, sent) : cards.set(id, sent)
+  waits()
+  const { data } = await done.catch(() => ({ data: state.data })) // the object says so itself if it is over
+  if (state.away !== sent) return // its event was there before
+  state.away = undefined
+  if (shown.has(id)) show(id, data ?? { ...state.data, ...sent })
 }
 
 async function remove (id) {
@@ -91,7 +104,7 @@ function raise (id) {
 
 function hold (id, { clientX, clientY, pointerId, currentTarget }) {
   const state = shown.get(id)
-  const { x = 0, y = 0 } = state.data
+  const { x = 0, y = 0 } = view(state)
   const within = (value, most) => Math.round(Math.max(0, Math.min(most, value)))
   const move = (event) => write(id, { x: within(x + event.clientX - clientX, WIDTH), y: within(y + event.clientY - clientY, HEIGHT) })
   const drop = () => {
@@ -116,12 +129,13 @@ at('add').addEventListener('click', () => {
 
 function arrived ({ key, data }) {
   const state = shown.get(key)
-  if (data.by === own && state?.since && data.n === state.sent) {
+  if (data.by === own && state?.away?.n === data.n) {
+    state.away = undefined
     trips.push(performance.now() - state.since)
     if (trips.length > TRIPS) trips.shift()
     at('latency').textContent = `${trips.at(-1).toFixed(1)} ms, median ${[...trips].sort((a, b) => a - b)[trips.length >> 1].toFixed(1)} ms`
   }
-  if (data.by !== own || !state?.busy) show(key, data)
+  show(key, data)
 }
 
 cards.on('itemAdded', arrived)

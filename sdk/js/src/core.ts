@@ -1,6 +1,6 @@
 import type { Centrifuge } from 'centrifuge'
+import { callAgain } from './call.js'
 import { SyncDocument } from './document.js'
-import { asRoostError } from './errors.js'
 import { SyncList, SyncMap } from './items.js'
 import { type Opened, openParams, type SyncObject } from './object.js'
 import { SyncStream } from './stream.js'
@@ -46,12 +46,7 @@ export class Sync {
   stream (name?: string, options: OpenOptions = {}): Promise<SyncStream> { return this.#open('stream', name, options) }
 
   async #open<Type extends ObjectType> (type: Type, name: string | undefined, options: OpenOptions): Promise<InstanceType<(typeof classes)[Type]>> {
-    let opened: Opened
-    try {
-      opened = (await this.#centrifuge.rpc('sync.open', openParams(type, name, options))).data as Opened
-    } catch (error) {
-      throw asRoostError(error)
-    }
+    const opened = await callAgain<Opened>(this.#centrifuge, 'sync.open', openParams(type, name, options))
     type Own = InstanceType<(typeof classes)[Type]>
     const there = this.#objects.get(opened.object.id)
     if (there) return (await there).retain() as unknown as Own

@@ -25,11 +25,14 @@ export class RoostError extends Error {
   readonly code: number
   /** With codes.wrongRevision and codes.itemExists: the current revision. */
   readonly revision: number | undefined
+  /** The service said that it may work later. */
+  readonly temporary: boolean
 
-  constructor (code: number, message: string) {
+  constructor (code: number, message: string, temporary = false) {
     super(message)
     this.name = 'RoostError'
     this.code = code
+    this.temporary = temporary
     const revision = /revision (?:is )?(\d+)/.exec(message)?.[1]
     this.revision = code === codes.wrongRevision || code === codes.itemExists ? Number(revision) : undefined
   }
@@ -41,8 +44,8 @@ interface Rejection { code?: number, message?: string, temporary?: boolean }
 /** Turns what the Centrifuge SDK rejects with into a RoostError. */
 export function asRoostError (error: unknown): RoostError {
   if (error instanceof RoostError) return error
-  const { code, message } = error as Rejection
-  return new RoostError(code ?? 0, message ?? String(error))
+  const { code, message, temporary } = error as Rejection
+  return new RoostError(code ?? 0, message ?? String(error), temporary)
 }
 
 /** Tells whether an operation that was rejected so may have happened, or may succeed later: the connection was lost, or the service was away. */

@@ -1,6 +1,6 @@
 import { codes, type RoostError } from './errors.js'
 import { type About, type Opened, type RawEvent, SyncObject } from './object.js'
-import type { Item, ItemAdded, ItemRemoved, ItemUpdated, JSONValue, ObjectEvents, QueryOptions, WriteOptions, Written } from './types.js'
+import type { Item, ItemAdded, ItemRemoved, ItemUpdated, JSONValue, KeyOption, ObjectEvents, QueryOptions, WriteOptions, Written } from './types.js'
 
 /** Events of maps and lists. */
 export interface ItemEvents<Key extends string | number> extends ObjectEvents {
@@ -68,7 +68,7 @@ export abstract class SyncItems<Key extends string | number> extends SyncObject<
   delete (key: Key, options?: Omit<WriteOptions, 'ttl'>): Promise<Written> { return this.write(`${this.prefix}.delete`, this.at(key), options) }
 
   /** Says in how many seconds an item is removed; 0 is never. */
-  setItemTTL (key: Key, ttl: number): Promise<Written> { return this.write('set_ttl', { ...this.at(key), ttl }) }
+  setItemTTL (key: Key, ttl: number, options?: KeyOption): Promise<Written> { return this.write('set_ttl', { ...this.at(key), ttl }, options) }
 
   /** Replaces an item by what change makes of it; undefined stands for one that is not there. If somebody else writes meanwhile, it is called again. */
   async mutate (key: Key, change: (data: JSONValue | undefined) => JSONValue, options?: Omit<WriteOptions, 'ifRevision' | 'idempotencyKey'>): Promise<Written> {
@@ -157,5 +157,8 @@ export class SyncList extends SyncItems<number> {
   protected readonly prefix = 'list'
 
   /** Adds items to the end, up to 100 at once; the answer has the index of the first. */
-  push (...items: JSONValue[]): Promise<Written> { return this.write('list.push', { items }) }
+  push (...items: JSONValue[]): Promise<Written> { return this.pushAll(items) }
+
+  /** Adds items to the end, as push does; ifRevision is that of the list. */
+  pushAll (items: JSONValue[], options?: WriteOptions): Promise<Written> { return this.write('list.push', { items }, options) }
 }

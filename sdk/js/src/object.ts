@@ -1,7 +1,8 @@
 import type { Centrifuge, PublicationContext, SubscribedContext, Subscription } from 'centrifuge'
 import { Emitter } from './emitter.js'
-import { asRoostError, codes, mayRetry, RoostError } from './errors.js'
-import type { Grant, ObjectEvents, ObjectType, OpenOptions, Operation, Permissions, JSONValue, WriteOptions, Written } from './types.js'
+import { callAgain } from './call.js'
+import { codes, mayRetry, RoostError } from './errors.js'
+import type { Grant, KeyOption, ObjectEvents, ObjectType, OpenOptions, Operation, Permissions, JSONValue, WriteOptions, Written } from './types.js'
 import { newKey, Writes } from './writes.js'
 
 /** An object as the service describes it. */
@@ -45,7 +46,7 @@ export interface RawEvent {
 /** What belongs to an event from outside: that of a batch has it for all. */
 export interface About { event: number, actor?: string, date: number }
 
-const TRIES = 5 // of what does not write; the Centrifuge client waits some seconds for a connection each time
+const READ_PAUSE = 200 // milliseconds, when an object could not be read
 
 /**
  * What documents, maps, lists and streams have in common. Its state follows the object's log: each event is applied once, in order, and
@@ -66,8 +67,10 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
   readonly #writes: Writes
   readonly #closed: () => void
   #epoch: string
+  #behind = false // events were missed, and the object was not read since
   #waiting: PublicationContext[] | undefined // while the object is read anew
   #users = 1
+  #ended = false // it is not followed any more
 
   /** Use RoostClient.sync. */
   constructor (centrifuge: Centrifuge, opened: Opened, maxQueue: number, closed: () => void) {
@@ -104,7 +107,8 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
       s.on('unsubscribed', ({ code, reason }) => {
         this.synced = false
         if (code === codes.unknownObject) this.#gone()
-        else if (code !== 0) this.emit('state', { state: 'refused', code, message: reason } as Events['state'])
+        else if (code !== 0) this.#refused(code, reason)
+        this.#end()
         reject(new RoostError(code, reason))
       })
       s.subscribe()
@@ -121,31 +125,38 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
   close (): void {
     if (--this.#users > 0) return
     this.#writes.close()
+    this.#end()
+  }
+
+  /** Ends following. The object can be opened again. */
+  #end (): void {
+    if (this.#ended) return
+    this.#ended = true
     this.#subscription.unsubscribe()
     this.#centrifuge.removeSubscription(this.#subscription)
     this.#closed()
   }
 
   /** Does several write operations at once: all of them, or none. */
-  batch (operations: Operation[]): Promise<Written> { return this.write('batch', { operations }) }
+  batch (operations: Operation[], options?: KeyOption): Promise<Written> { return this.write('batch', { operations }, options) }
 
   /** Has write operations done when this client goes, in the place of those it asked for before; none withdraws them. */
   onDisconnect (operations: Operation[]): Promise<void> { return this.call('on_disconnect', { operations }) }
 
   /** Says in how many seconds the object is removed; 0 is never. */
-  setTTL (ttl: number): Promise<Written> { return this.write('set_ttl', { ttl }) }
+  setTTL (ttl: number, options?: KeyOption): Promise<Written> { return this.write('set_ttl', { ttl }, options) }
 
   /** Removes the object, for everyone. */
-  remove (options: WriteOptions = {}): Promise<Written> { return this.write('delete', {}, options) }
+  remove (options?: Omit<WriteOptions, 'ttl'>): Promise<Written> { return this.write('delete', {}, options) }
 
   /** Says what a user may do, * is everyone; that replaces what was said before. */
-  grant (identity: string, grant: Grant): Promise<Written> { return this.write('grant', { identity, ...grant }) }
+  grant (identity: string, grant: Grant, options?: KeyOption): Promise<Written> { return this.write('grant', { identity, ...grant }, options) }
 
   /** Takes from a user what it was granted. */
-  revoke (identity: string): Promise<Written> { return this.write('revoke', { identity }) }
+  revoke (identity: string, options?: KeyOption): Promise<Written> { return this.write('revoke', { identity }, options) }
 
   /** Turns permissions on or off. */
-  restrict (restricted: boolean): Promise<Written> { return this.write('restrict', { restricted }) }
+  restrict (restricted: boolean, options?: KeyOption): Promise<Written> { return this.write('restrict', { restricted }, options) }
 
   /** Reads who may do what. */
   permissions (): Promise<Permissions> { return this.call('permissions', {}) }
@@ -162,14 +173,8 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
   }
 
   /** Calls an operation that does not write. If the connection is lost meanwhile it is called again, unless once must do. */
-  protected async call<Answer> (op: string, params: object, tries = TRIES): Promise<Answer> {
-    for (let left = tries; ; left--) {
-      try {
-        return (await this.#centrifuge.rpc(`sync.${op}`, { id: this.id, ...params })).data as Answer
-      } catch (error) {
-        if (left <= 1 || !mayRetry(error) || this.#centrifuge.state === 'disconnected') throw asRoostError(error)
-      }
-    }
+  protected call<Answer> (op: string, params: object, tries?: number): Promise<Answer> {
+    return callAgain(this.#centrifuge, `sync.${op}`, { id: this.id, ...params }, tries)
   }
 
   /** Applies an event to the state of a type, and returns what tells of it. */
@@ -185,40 +190,57 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
   }
 
   async #subscribed (context: SubscribedContext): Promise<void> {
-    if (context.wasRecovering && !context.recovered) await this.#readAnew()
-    this.#state(true)
+    if (context.wasRecovering && !context.recovered) this.#behind = true
+    if (this.#waiting) return // it is read already, and once more if that was too early
+    if (this.#behind) await this.#readAnew()
+    if (!this.#behind && this.#subscription.state === 'subscribed') this.#state(true)
   }
 
   /** Reads the object, since the log does not reach back to what was seen last. What comes meanwhile waits. */
   async #readAnew (): Promise<void> {
-    if (this.#waiting) return
-    this.#waiting = []
-    for (let opened: Opened | undefined; !opened;) {
-      try {
-        opened = await this.call<Opened>('open', { mode: 'open_existing' })
-      } catch (error) {
-        const { code } = error as RoostError
-        if (code === codes.unknownObject) {
-          this.#waiting = undefined
-          this.#gone()
-          return
-        }
-        if (this.#subscription.state !== 'subscribed') { // what is read when it is again holds
-          this.#waiting = undefined
-          return
-        }
-        await new Promise((resolve) => setTimeout(resolve, 200))
-        continue
-      }
-      this.info = opened.object
-      this.event = opened.position.event
-      this.#epoch = opened.position.epoch
-      this.reset(opened)
+    const waiting = this.#waiting = [] as PublicationContext[]
+    let opened: Opened | undefined
+    try {
+      opened = await this.#read()
+    } catch (error) {
+      const { code, message } = error as RoostError
+      if (code === codes.unknownObject) {
+        this.#behind = false // it may be created again
+        this.#gone()
+      } else this.#refused(code, message)
     }
-    const waiting = this.#waiting
     this.#waiting = undefined
+    if (!opened) return
+    this.info = opened.object
+    this.event = opened.position.event
+    this.#epoch = opened.position.epoch
+    this.reset(opened)
     this.emit('snapshot', { event: this.event, date: Date.now() } as Events['snapshot'])
     for (const context of waiting) this.#take(context)
+  }
+
+  /** Reads the object until no event is missing; undefined if there is no subscription any more: the next one has it read. */
+  async #read (): Promise<Opened | undefined> {
+    while (this.#subscription.state === 'subscribed') {
+      this.#behind = false // another miss says true again
+      try {
+        const opened = await this.call<Opened>('open', { mode: 'open_existing' })
+        if (!this.#behind) return opened
+      } catch (error) {
+        this.#behind = true
+        if (!mayRetry(error)) throw error
+        await new Promise((resolve) => setTimeout(resolve, READ_PAUSE))
+      }
+    }
+    this.#behind = true
+    return undefined
+  }
+
+  /** Tells that nothing follows any more. */
+  #refused (code: number, message: string): void {
+    this.synced = false
+    this.emit('state', { state: 'refused', code, message } as Events['state'])
+    this.#end()
   }
 
   #gone (): void {
@@ -276,5 +298,11 @@ export function openParams (type: ObjectType, name: string | undefined, options:
   const { mode, id, ttl, data, restricted } = options
   const given = Object.fromEntries(Object.entries({ ttl, data, restricted }).filter(([, value]) => value !== undefined))
   if (id !== undefined) return { id, mode: 'open_existing' }
-  return { type, ...(name === undefined ? {} : { name }), mode: mode ?? (name === undefined ? 'create_new' : 'open_or_create'), ...given }
+  return {
+    type,
+    ...(name === undefined ? {} : { name }),
+    mode: mode ?? (name === undefined ? 'create_new' : 'open_or_create'),
+    ...given,
+    idempotency_key: newKey() // it may be sent again
+  }
 }

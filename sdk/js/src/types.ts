@@ -28,6 +28,9 @@ export interface WriteOptions {
   idempotencyKey?: string
 }
 
+/** What writes take that have no conditions. */
+export type KeyOption = Pick<WriteOptions, 'idempotencyKey'>
+
 /** What a write came to. */
 export interface Written {
   /** Number of its event in the object's log. */

@@ -1,5 +1,5 @@
+import { callAgain } from './call.js';
 import { SyncDocument } from './document.js';
-import { asRoostError } from './errors.js';
 import { SyncList, SyncMap } from './items.js';
 import { openParams } from './object.js';
 import { SyncStream } from './stream.js';
@@ -29,13 +29,7 @@ export class Sync {
     /** Opens a stream, or creates it. */
     stream(name, options = {}) { return this.#open('stream', name, options); }
     async #open(type, name, options) {
-        let opened;
-        try {
-            opened = (await this.#centrifuge.rpc('sync.open', openParams(type, name, options))).data;
-        }
-        catch (error) {
-            throw asRoostError(error);
-        }
+        const opened = await callAgain(this.#centrifuge, 'sync.open', openParams(type, name, options));
         const there = this.#objects.get(opened.object.id);
         if (there)
             return (await there).retain();

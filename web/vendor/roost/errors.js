@@ -24,10 +24,13 @@ export class RoostError extends Error {
     code;
     /** With codes.wrongRevision and codes.itemExists: the current revision. */
     revision;
-    constructor(code, message) {
+    /** The service said that it may work later. */
+    temporary;
+    constructor(code, message, temporary = false) {
         super(message);
         this.name = 'RoostError';
         this.code = code;
+        this.temporary = temporary;
         const revision = /revision (?:is )?(\d+)/.exec(message)?.[1];
         this.revision = code === codes.wrongRevision || code === codes.itemExists ? Number(revision) : undefined;
     }
@@ -36,8 +39,8 @@ export class RoostError extends Error {
 export function asRoostError(error) {
     if (error instanceof RoostError)
         return error;
-    const { code, message } = error;
-    return new RoostError(code ?? 0, message ?? String(error));
+    const { code, message, temporary } = error;
+    return new RoostError(code ?? 0, message ?? String(error), temporary);
 }
 /** Tells whether an operation that was rejected so may have happened, or may succeed later: the connection was lost, or the service was away. */
 export function mayRetry(error) {

@@ -35,7 +35,7 @@ export class SyncItems extends SyncObject {
     /** Removes an item. */
     delete(key, options) { return this.write(`${this.prefix}.delete`, this.at(key), options); }
     /** Says in how many seconds an item is removed; 0 is never. */
-    setItemTTL(key, ttl) { return this.write('set_ttl', { ...this.at(key), ttl }); }
+    setItemTTL(key, ttl, options) { return this.write('set_ttl', { ...this.at(key), ttl }, options); }
     /** Replaces an item by what change makes of it; undefined stands for one that is not there. If somebody else writes meanwhile, it is called again. */
     async mutate(key, change, options) {
         for (let item = await this.get(key);; item = await this.get(key)) {
@@ -118,5 +118,7 @@ export class SyncMap extends SyncItems {
 export class SyncList extends SyncItems {
     prefix = 'list';
     /** Adds items to the end, up to 100 at once; the answer has the index of the first. */
-    push(...items) { return this.write('list.push', { items }); }
+    push(...items) { return this.pushAll(items); }
+    /** Adds items to the end, as push does; ifRevision is that of the list. */
+    pushAll(items, options) { return this.write('list.push', { items }, options); }
 }

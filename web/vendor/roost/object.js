@@ -1,7 +1,8 @@
 import { Emitter } from './emitter.js';
-import { asRoostError, codes, mayRetry, RoostError } from './errors.js';
+import { callAgain } from './call.js';
+import { codes, mayRetry, RoostError } from './errors.js';
 import { newKey, Writes } from './writes.js';
-const TRIES = 5; // of what does not write; the Centrifuge client waits some seconds for a connection each time
+const READ_PAUSE = 200; // milliseconds, when an object could not be read
 /**
  * What documents, maps, lists and streams have in common. Its state follows the object's log: each event is applied once, in order, and
  * then told.
@@ -20,8 +21,10 @@ export class SyncObject extends Emitter {
     #writes;
     #closed;
     #epoch;
+    #behind = false; // events were missed, and the object was not read since
     #waiting; // while the object is read anew
     #users = 1;
+    #ended = false; // it is not followed any more
     /** Use RoostClient.sync. */
     constructor(centrifuge, opened, maxQueue, closed) {
         super();
@@ -57,7 +60,8 @@ export class SyncObject extends Emitter {
                 if (code === codes.unknownObject)
                     this.#gone();
                 else if (code !== 0)
-                    this.emit('state', { state: 'refused', code, message: reason });
+                    this.#refused(code, reason);
+                this.#end();
                 reject(new RoostError(code, reason));
             });
             s.subscribe();
@@ -73,24 +77,31 @@ export class SyncObject extends Emitter {
         if (--this.#users > 0)
             return;
         this.#writes.close();
+        this.#end();
+    }
+    /** Ends following. The object can be opened again. */
+    #end() {
+        if (this.#ended)
+            return;
+        this.#ended = true;
         this.#subscription.unsubscribe();
         this.#centrifuge.removeSubscription(this.#subscription);
         this.#closed();
     }
     /** Does several write operations at once: all of them, or none. */
-    batch(operations) { return this.write('batch', { operations }); }
+    batch(operations, options) { return this.write('batch', { operations }, options); }
     /** Has write operations done when this client goes, in the place of those it asked for before; none withdraws them. */
     onDisconnect(operations) { return this.call('on_disconnect', { operations }); }
     /** Says in how many seconds the object is removed; 0 is never. */
-    setTTL(ttl) { return this.write('set_ttl', { ttl }); }
+    setTTL(ttl, options) { return this.write('set_ttl', { ttl }, options); }
     /** Removes the object, for everyone. */
-    remove(options = {}) { return this.write('delete', {}, options); }
+    remove(options) { return this.write('delete', {}, options); }
     /** Says what a user may do, * is everyone; that replaces what was said before. */
-    grant(identity, grant) { return this.write('grant', { identity, ...grant }); }
+    grant(identity, grant, options) { return this.write('grant', { identity, ...grant }, options); }
     /** Takes from a user what it was granted. */
-    revoke(identity) { return this.write('revoke', { identity }); }
+    revoke(identity, options) { return this.write('revoke', { identity }, options); }
     /** Turns permissions on or off. */
-    restrict(restricted) { return this.write('restrict', { restricted }); }
+    restrict(restricted, options) { return this.write('restrict', { restricted }, options); }
     /** Reads who may do what. */
     permissions() { return this.call('permissions', {}); }
     /** Sends a write, in its turn. */
@@ -104,16 +115,8 @@ export class SyncObject extends Emitter {
         });
     }
     /** Calls an operation that does not write. If the connection is lost meanwhile it is called again, unless once must do. */
-    async call(op, params, tries = TRIES) {
-        for (let left = tries;; left--) {
-            try {
-                return (await this.#centrifuge.rpc(`sync.${op}`, { id: this.id, ...params })).data;
-            }
-            catch (error) {
-                if (left <= 1 || !mayRetry(error) || this.#centrifuge.state === 'disconnected')
-                    throw asRoostError(error);
-            }
-        }
+    call(op, params, tries) {
+        return callAgain(this.#centrifuge, `sync.${op}`, { id: this.id, ...params }, tries);
     }
     #state(synced) {
         if (this.synced === synced)
@@ -123,42 +126,65 @@ export class SyncObject extends Emitter {
     }
     async #subscribed(context) {
         if (context.wasRecovering && !context.recovered)
+            this.#behind = true;
+        if (this.#waiting)
+            return; // it is read already, and once more if that was too early
+        if (this.#behind)
             await this.#readAnew();
-        this.#state(true);
+        if (!this.#behind && this.#subscription.state === 'subscribed')
+            this.#state(true);
     }
     /** Reads the object, since the log does not reach back to what was seen last. What comes meanwhile waits. */
     async #readAnew() {
-        if (this.#waiting)
-            return;
-        this.#waiting = [];
-        for (let opened; !opened;) {
-            try {
-                opened = await this.call('open', { mode: 'open_existing' });
-            }
-            catch (error) {
-                const { code } = error;
-                if (code === codes.unknownObject) {
-                    this.#waiting = undefined;
-                    this.#gone();
-                    return;
-                }
-                if (this.#subscription.state !== 'subscribed') { // what is read when it is again holds
-                    this.#waiting = undefined;
-                    return;
-                }
-                await new Promise((resolve) => setTimeout(resolve, 200));
-                continue;
-            }
-            this.info = opened.object;
-            this.event = opened.position.event;
-            this.#epoch = opened.position.epoch;
-            this.reset(opened);
+        const waiting = this.#waiting = [];
+        let opened;
+        try {
+            opened = await this.#read();
         }
-        const waiting = this.#waiting;
+        catch (error) {
+            const { code, message } = error;
+            if (code === codes.unknownObject) {
+                this.#behind = false; // it may be created again
+                this.#gone();
+            }
+            else
+                this.#refused(code, message);
+        }
         this.#waiting = undefined;
+        if (!opened)
+            return;
+        this.info = opened.object;
+        this.event = opened.position.event;
+        this.#epoch = opened.position.epoch;
+        this.reset(opened);
         this.emit('snapshot', { event: this.event, date: Date.now() });
         for (const context of waiting)
             this.#take(context);
+    }
+    /** Reads the object until no event is missing; undefined if there is no subscription any more: the next one has it read. */
+    async #read() {
+        while (this.#subscription.state === 'subscribed') {
+            this.#behind = false; // another miss says true again
+            try {
+                const opened = await this.call('open', { mode: 'open_existing' });
+                if (!this.#behind)
+                    return opened;
+            }
+            catch (error) {
+                this.#behind = true;
+                if (!mayRetry(error))
+                    throw error;
+                await new Promise((resolve) => setTimeout(resolve, READ_PAUSE));
+            }
+        }
+        this.#behind = true;
+        return undefined;
+    }
+    /** Tells that nothing follows any more. */
+    #refused(code, message) {
+        this.synced = false;
+        this.emit('state', { state: 'refused', code, message });
+        this.#end();
     }
     #gone() {
         if (this.isRemoved)
@@ -219,5 +245,11 @@ export function openParams(type, name, options) {
     const given = Object.fromEntries(Object.entries({ ttl, data, restricted }).filter(([, value]) => value !== undefined));
     if (id !== undefined)
         return { id, mode: 'open_existing' };
-    return { type, ...(name === undefined ? {} : { name }), mode: mode ?? (name === undefined ? 'create_new' : 'open_or_create'), ...given };
+    return {
+        type,
+        ...(name === undefined ? {} : { name }),
+        mode: mode ?? (name === undefined ? 'create_new' : 'open_or_create'),
+        ...given,
+        idempotency_key: newKey() // it may be sent again
+    };
 }

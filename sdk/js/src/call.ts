@@ -1,0 +1,15 @@
+import type { Centrifuge } from 'centrifuge'
+import { asRoostError, mayRetry } from './errors.js'
+
+const TRIES = 5 // the Centrifuge client waits some seconds for a connection each time
+
+/** Calls an operation that may be done twice. If the connection is lost meanwhile it is called again. */
+export async function callAgain<Answer> (centrifuge: Centrifuge, method: string, params: object, tries = TRIES): Promise<Answer> {
+  for (let left = tries; ; left--) {
+    try {
+      return (await centrifuge.rpc(method, params)).data as Answer
+    } catch (error) {
+      if (left <= 1 || !mayRetry(error) || centrifuge.state === 'disconnected') throw asRoostError(error)
+    }
+  }
+}
