@@ -129,9 +129,9 @@ at('add').addEventListener('click', () => {
 
 function arrived ({ key, data }) {
   const state = shown.get(key)
-  if (data.by === own && state?.away?.n === data.n) {
-    state.away = undefined
+  if (data.by === own && state?.sent === data.n && state.since) {
     trips.push(performance.now() - state.since)
+    state.since = state.away = undefined
     if (trips.length > TRIPS) trips.shift()
     at('latency').textContent = `${trips.at(-1).toFixed(1)} ms, median ${[...trips].sort((a, b) => a - b)[trips.length >> 1].toFixed(1)} ms`
   }
