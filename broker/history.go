@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -385,7 +384,7 @@ func (b *Broker) removeClass(ctx context.Context, ch string, class uint8, at pla
 			s.seq = ack.Seq
 		}
 		b.marked(sh, c, s)
-		return b.purge(ctx, at)
+		return b.purge(ctx, at, 1)
 	}
 }
 
@@ -400,14 +399,4 @@ func (b *Broker) marked(sh *shard, c *channel, s stored) {
 		b.dropTail(c)
 	}
 	c.floor = max(c.floor, s.Offset)
-}
-
-// purge deletes all records of a channel but the last.
-func (b *Broker) purge(ctx context.Context, at place) error {
-	body, err := json.Marshal(map[string]any{"filter": at.subject, "keep": 1})
-	if err != nil {
-		return err
-	}
-	_, err = b.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.PURGE." + at.stream, Data: body})
-	return err
 }

@@ -2,10 +2,8 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,49 +21,33 @@ type Page struct {
 	Seq  uint64 // what the next PutPage of it expects
 }
 
-// pagesStream opens the stream of a channel's pages, once.
-func (b *Broker) pagesStream(ctx context.Context, ch string) (string, error) {
+// openPages makes sure that the stream of a channel's pages exists, and returns its name.
+func (b *Broker) openPages(ctx context.Context, ch string) (string, error) {
 	p := b.part(ch)
 	name := strings.ToUpper(b.opts.Prefix) + "_PAGES_" + strconv.Itoa(p)
-	known := &b.pages[p]
-	if known.opened.Load() {
+	if b.pages[p].opened.Load() {
 		return name, nil
 	}
-	select {
-	case known.turn <- struct{}{}:
-		defer func() { <-known.turn }()
-	case <-ctx.Done():
-		return "", unavailable("open stream", ctx.Err())
-	}
-	if known.opened.Load() {
-		return name, nil
-	}
-	if !b.nc.IsConnected() {
-		return "", unavailable("open stream", nats.ErrDisconnected)
-	}
-	_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	return name, b.ensure(ctx, &b.pages[p], jetstream.StreamConfig{
 		Name: name, Subjects: []string{fmt.Sprintf("%s.p.%d.*.*", b.opts.Prefix, p)}, Storage: b.storage(), Replicas: b.opts.Replicas,
 		MaxMsgsPerSubject: 1, AllowDirect: true, Duplicates: time.Second,
-	})
-	if err != nil {
-		return "", unavailable("open stream "+name, err)
-	}
-	known.opened.Store(true)
-	return name, nil
+	}, nil)
 }
 
 // pageAt is where a page is; "*" stands for all of the channel.
 func (b *Broker) pageAt(ctx context.Context, ch, page string) (place, error) {
-	stream, err := b.pagesStream(ctx, ch)
+	stream, err := b.openPages(ctx, ch)
 	if err != nil {
 		return place{}, err
 	}
 	at := appendToken(fmt.Appendf(nil, "%s.p.%d.", b.opts.Prefix, b.part(ch)), ch)
-	if page == "*" {
+	if page == allPages {
 		return place{stream, string(at) + ".*"}, nil
 	}
 	return place{stream, string(appendToken(append(at, '.'), page))}, nil
 }
+
+const allPages = "*"
 
 // PutPage stores a page. With expect it must be as it was read (0: not there), else ErrConflict. It
 // returns the page's Seq. Errors: ErrUnavailable (it may have been stored), ErrTooLarge.
@@ -96,69 +78,19 @@ func (b *Broker) GetPage(ctx context.Context, ch, page string) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	body, err := json.Marshal(map[string]string{"last_by_subj": at.subject})
-	if err != nil {
-		return Page{}, err
-	}
-	subject := "$JS.API.DIRECT.GET." + at.stream
-	if b.opts.Replicas > 1 {
-		subject = "$JS.API.STREAM.MSG.GET." + at.stream // of the leader: others may lag behind
-	}
-	reply, err := b.request(ctx, &nats.Msg{Subject: subject, Data: body})
-	if err != nil {
-		return Page{}, unavailable("get a page", err)
-	}
-	if b.opts.Replicas > 1 {
-		seq, data, err := decodeGot(reply.Data)
-		if errors.Is(err, errMissing) {
-			return Page{}, nil
-		}
-		if err != nil {
-			return Page{}, unavailable("get a page", err)
-		}
-		return Page{data, seq}, nil
-	}
-	switch status := reply.Header.Get("Status"); status {
-	case "":
-	case "404":
+	m, err := b.lastMessage(ctx, at)
+	switch {
+	case err == nil:
+		return Page{m.data, m.seq}, nil
+	case errors.Is(err, errMissing):
 		return Page{}, nil
-	default:
-		return Page{}, unavailable("get a page", errors.New(status+" "+reply.Header.Get("Description")))
 	}
-	seq, err := strconv.ParseUint(reply.Header.Get(jetstream.SequenceHeader), 10, 64)
-	if err != nil {
-		return Page{}, unavailable("get a page", err)
-	}
-	return Page{reply.Data, seq}, nil
+	return Page{}, unavailable("get a page", err)
 }
 
-// PurgePages takes pages of a channel away, all but the named ones. Errors: ErrUnavailable.
-func (b *Broker) PurgePages(ctx context.Context, ch string, keep []string) error {
-	at, err := b.pageAt(ctx, ch, "*")
-	if err != nil {
-		return err
-	}
-	if len(keep) == 0 {
-		return b.purgeSubject(ctx, at)
-	}
-	s, err := b.js.Stream(ctx, at.stream)
-	if err != nil {
-		return unavailable("purge pages", err)
-	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(at.subject))
-	if err != nil {
-		return unavailable("purge pages", err)
-	}
-	for subject := range info.State.Subjects {
-		page, ok := fromToken(subject[strings.LastIndexByte(subject, '.')+1:])
-		if ok && slices.Contains(keep, page) {
-			continue
-		}
-		if err := b.purgeSubject(ctx, place{at.stream, subject}); err != nil {
-			return err
-		}
-	}
-	return nil
+// PurgePages takes all pages of a channel away. Errors: ErrUnavailable.
+func (b *Broker) PurgePages(ctx context.Context, ch string) error {
+	return b.PurgePage(ctx, ch, allPages)
 }
 
 // PurgePage takes one page away. Errors: ErrUnavailable.
@@ -167,15 +99,7 @@ func (b *Broker) PurgePage(ctx context.Context, ch, page string) error {
 	if err != nil {
 		return err
 	}
-	return b.purgeSubject(ctx, at)
-}
-
-func (b *Broker) purgeSubject(ctx context.Context, at place) error {
-	body, err := json.Marshal(map[string]any{"filter": at.subject})
-	if err == nil {
-		_, err = b.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.PURGE." + at.stream, Data: body})
-	}
-	if err != nil {
+	if err := b.purge(ctx, at, 0); err != nil {
 		return unavailable("purge pages", err)
 	}
 	return nil

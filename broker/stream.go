@@ -125,6 +125,31 @@ func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 	if known.opened.Load() {
 		return nil
 	}
+	at := fmt.Sprintf("%s.h.%d.%d", b.opts.Prefix, class, p)
+	cfg := jetstream.StreamConfig{
+		Name: b.streamName(class, p), Subjects: []string{at + ".*.*"}, Storage: b.storage(), Replicas: b.opts.Replicas,
+		MaxMsgsPerSubject: int64(classes[class]), MaxAge: metaAge, Duplicates: b.dedupeWindow(),
+		AllowDirect: true, Discard: jetstream.DiscardOld,
+	}
+	if class == keptClass {
+		cfg.MaxAge, cfg.AllowMsgTTL = 0, true
+	}
+	if b.server == nil {
+		cfg.RePublish = &jetstream.RePublish{Source: at + ".*.*", Destination: b.opts.Prefix + ".ch.{{wildcard(1)}}.{{wildcard(2)}}"}
+	}
+	var learn func(context.Context, jetstream.Stream) error
+	if b.server != nil {
+		learn = func(ctx context.Context, s jetstream.Stream) error {
+			return known.present.load(ctx, s, at+".*.*", func(subject string) (string, bool) {
+				return fromToken(subject[strings.LastIndexByte(subject, '.')+1:])
+			})
+		}
+	}
+	return b.ensure(ctx, known, cfg, learn)
+}
+
+// ensure opens a stream, once; learn, if there is one, finds out about it what must be known. Errors: ErrUnavailable.
+func (b *Broker) ensure(ctx context.Context, known *stream, cfg jetstream.StreamConfig, learn func(context.Context, jetstream.Stream) error) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	select {
@@ -139,23 +164,9 @@ func (b *Broker) open(ctx context.Context, ch string, class uint8) error {
 	if !b.nc.IsConnected() {
 		return unavailable("open stream", nats.ErrDisconnected)
 	}
-	at := fmt.Sprintf("%s.h.%d.%d", b.opts.Prefix, class, p)
-	cfg := jetstream.StreamConfig{
-		Name: b.streamName(class, p), Subjects: []string{at + ".*.*"}, Storage: b.storage(), Replicas: b.opts.Replicas,
-		MaxMsgsPerSubject: int64(classes[class]), MaxAge: metaAge, Duplicates: b.dedupeWindow(),
-		AllowDirect: true, Discard: jetstream.DiscardOld,
-	}
-	if class == keptClass {
-		cfg.MaxAge, cfg.AllowMsgTTL = 0, true
-	}
-	if b.server == nil {
-		cfg.RePublish = &jetstream.RePublish{Source: at + ".*.*", Destination: b.opts.Prefix + ".ch.{{wildcard(1)}}.{{wildcard(2)}}"}
-	}
 	s, err := b.js.CreateOrUpdateStream(ctx, cfg)
-	if err == nil && b.server != nil {
-		err = known.present.load(ctx, s, at+".*.*", func(subject string) (string, bool) {
-			return fromToken(subject[strings.LastIndexByte(subject, '.')+1:])
-		})
+	if err == nil && learn != nil {
+		err = learn(ctx, s)
 	}
 	if err != nil {
 		return unavailable("open stream "+cfg.Name, err)
@@ -238,92 +249,22 @@ func (b *Broker) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	return b.nc.RequestMsg(m, wait)
 }
 
-// stored is a record and its place in the stream.
-type stored struct {
-	*record
-	seq uint64
-}
-
-// last returns the last record of a channel, or errMissing.
-func (b *Broker) last(ctx context.Context, at place) (stored, error) {
-	if b.opts.Replicas > 1 {
-		return b.lastOfLeader(ctx, at)
-	}
-	return b.direct(ctx, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + at.stream + "." + at.subject})
-}
-
-// bySeq returns one record by its sequence, or errMissing.
-func (b *Broker) bySeq(ctx context.Context, at place, seq uint64) (stored, error) {
-	return b.direct(ctx, &nats.Msg{
-		Subject: "$JS.API.DIRECT.GET." + at.stream,
-		Data:    fmt.Appendf(nil, `{"seq":%d}`, seq),
-	})
-}
-
-func (b *Broker) direct(ctx context.Context, m *nats.Msg) (stored, error) {
-	reply, err := b.request(ctx, m)
+// purge deletes what a stream has of a subject, but for the last few.
+func (b *Broker) purge(ctx context.Context, at place, keep int) error {
+	body, err := json.Marshal(map[string]any{"filter": at.subject, "keep": keep})
 	if err != nil {
-		return stored{}, err
+		return err
 	}
-	switch status := reply.Header.Get("Status"); status {
-	case "":
-	case "404":
-		return stored{}, errMissing
-	default:
-		return stored{}, errors.New(status + " " + reply.Header.Get("Description"))
-	}
-	return decodeStored(reply.Header.Get(jetstream.SequenceHeader), reply.Data)
-}
-
-func decodeStored(seq string, data []byte) (stored, error) {
-	n, err := strconv.ParseUint(seq, 10, 64)
+	reply, err := b.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.PURGE." + at.stream, Data: body})
 	if err != nil {
-		return stored{}, fmt.Errorf("sequence: %w", err)
+		return err
 	}
-	r, err := decodeRecord(data)
-	return stored{record: r, seq: n}, err
-}
-
-// lastOfLeader is last for streams with replicas, since a direct get may be answered
-// by one that lags behind.
-func (b *Broker) lastOfLeader(ctx context.Context, at place) (stored, error) {
-	body, err := json.Marshal(map[string]string{"last_by_subj": at.subject})
-	if err != nil {
-		return stored{}, err
+	var a ack
+	if err := json.Unmarshal(reply.Data, &a); err != nil {
+		return fmt.Errorf("purge: %w", err)
 	}
-	reply, err := b.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + at.stream, Data: body})
-	if err != nil {
-		return stored{}, err
+	if a.Error != nil {
+		return errors.New(a.Error.Description)
 	}
-	seq, data, err := decodeGot(reply.Data)
-	if err != nil {
-		return stored{}, err
-	}
-	r, err := decodeRecord(data)
-	return stored{record: r, seq: seq}, err
-}
-
-// decodeGot reads the leader's answer to a request for one message; errMissing if there is none.
-func decodeGot(answer []byte) (seq uint64, data []byte, err error) {
-	var res struct {
-		Error *struct {
-			ErrCode     int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
-		Message struct {
-			Seq  uint64 `json:"seq"`
-			Data []byte `json:"data"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(answer, &res); err != nil {
-		return 0, nil, fmt.Errorf("last record: %w", err)
-	}
-	const noMessage = 10037
-	switch {
-	case res.Error == nil:
-		return res.Message.Seq, res.Message.Data, nil
-	case res.Error.ErrCode == noMessage:
-		return 0, nil, errMissing
-	}
-	return 0, nil, errors.New(res.Error.Description)
+	return nil
 }

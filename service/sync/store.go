@@ -109,7 +109,7 @@ func (s *Service) commit(ctx context.Context, o *object, d *draft) error {
 func (s *Service) after(ctx context.Context, o *object, d *draft) {
 	switch {
 	case d.removed:
-		if err := s.b.PurgePages(ctx, Channel(o.id), nil); err != nil {
+		if err := s.b.PurgePages(ctx, Channel(o.id)); err != nil {
 			s.log.Warn("the pages of a removed object stay", "object", o.id, "error", err)
 		}
 		o.root, o.rootSeq, o.rootRead, o.pages = 0, 0, false, nil
