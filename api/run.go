@@ -62,7 +62,7 @@ func (h *handler) run(ctx context.Context, op *operation, params []byte) (result
 	defer cancel()
 	v, err := op.call(ctx, h.Node, params)
 	if err == nil {
-		result, err = marshal(v)
+		result, err = service.Marshal(v)
 	}
 	var ce *client.Error
 	var of *service.Error
@@ -270,18 +270,9 @@ func place(body []byte, offset int64) string {
 	return fmt.Sprintf("byte %d (line %d)", offset, 1+bytes.Count(read, []byte{'\n'}))
 }
 
-// marshal leaves <, > and & as they are, as a message's data came.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), err
-}
-
-// encode is marshal for what cannot fail: structs of strings, numbers and valid JSON.
+// encode is service.Marshal for what cannot fail: structs of strings, numbers and valid JSON.
 func encode(v any) []byte {
-	b, err := marshal(v)
+	b, err := service.Marshal(v)
 	if err != nil {
 		panic(err)
 	}

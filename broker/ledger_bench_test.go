@@ -2,11 +2,12 @@ package broker
 
 import (
 	"context"
-	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
 	"time"
+
+	"roost/internal/proctest"
 )
 
 // BenchmarkLedger tells what an entry costs the process with the embedded server: CPU to
@@ -23,13 +24,7 @@ func BenchmarkLedger(b *testing.B) {
 	}
 	value := []byte(`{"client":"5b4f1c8e-0c9e-4a53-8a5e-0a2a55b6a1c0","transport":"websocket","protocol":"json","encoding":"json","user":"user123"}`)
 	key := func(i int) string { return "5b4f1c8e-0c9e-4a53-8a5e-0a2a" + strconv.Itoa(10_000_000+i) }
-	heap := func() float64 {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return float64(m.HeapAlloc)
-	}
+	heap := func() float64 { return float64(proctest.LiveHeap()) }
 	cpu := func() float64 {
 		var r syscall.Rusage
 		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)

@@ -97,11 +97,11 @@ func TestGuestIdle(t *testing.T) {
 		if st := s.Stats(); line != "connected\n" || st.Open != idleClients || how == "tls" && st.TLS.Kernel != idleClients {
 			t.Errorf("%s: %q, %d open, %d carried by the kernel", how, line, st.Open, st.TLS.Kernel)
 		}
-		alive := liveHeap()
+		alive := heapBytes()
 		_ = input.Close()
 		_ = child.Wait()
 		eventually(t, "all have gone", func() bool { return s.Stats().Poller.Open == 0 })
-		return float64(alive-liveHeap()) / idleClients
+		return (float64(alive) - float64(heapBytes())) / idleClients
 	}
 	wave(plainAddr, "plain") // makes room in the tables
 	plain, secure := wave(plainAddr, "plain"), wave(secureAddr.String(), "tls")
@@ -109,15 +109,6 @@ func TestGuestIdle(t *testing.T) {
 	if secure > plain+100 {
 		t.Error("a TLS client weighs over 100 B more than a plain one")
 	}
-}
-
-func liveHeap() int64 {
-	var m runtime.MemStats
-	for range 3 {
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // TestGuestHalfRecord: half a record keeps no loop busy.

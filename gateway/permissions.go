@@ -60,7 +60,7 @@ func (n *Node) allowed(s *session, ch string, a action) (*Namespace, error) {
 	}
 	switch {
 	case ns.service != nil && a == publishing:
-		return nil, client.BadRequest("%v", errOfService)
+		return nil, errOfService
 	case n.opts.Insecure,
 		s.User != "" && forClient && mayFollow(ch, s.User),
 		s.User == "" && forAnonymous && forClient && mayFollow(ch, ""):

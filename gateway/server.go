@@ -40,7 +40,7 @@ func (n *Node) Publish(ctx context.Context, r *PublishRequest) (*PublishResult, 
 		return nil, err
 	}
 	if ns.service != nil {
-		return nil, client.BadRequest("%v", errOfService)
+		return nil, errOfService
 	}
 	data, err := payload(r.Data, r.B64Data)
 	if err != nil {
@@ -217,7 +217,7 @@ func (n *Node) HistoryRemove(ctx context.Context, r *HistoryRemoveRequest) (*His
 		return nil, err
 	}
 	if ns.service != nil {
-		return nil, client.BadRequest("%v", errOfService)
+		return nil, errOfService
 	}
 	return &HistoryRemoveResult{}, n.failed(n.broker.RemoveHistory(ctx, r.Channel))
 }

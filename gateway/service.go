@@ -2,11 +2,11 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"roost/broker"
+	"roost/proto/client"
 )
 
 // Service is a part of what clients can do that another package answers for: the rpc methods NAME.OP, and
@@ -57,7 +57,7 @@ func (o *Options) rpc(method string) func(context.Context, RPCEvent) ([]byte, er
 }
 
 // errOfService says why nobody else writes to a channel.
-var errOfService = errors.New("the channel belongs to a service: use its operations")
+var errOfService = client.BadRequest("the channel belongs to a service: use its operations")
 
 // Has tells whether a client is connected to this node.
 func (n *Node) Has(clientID string) bool { return n.find(clientID) != nil }

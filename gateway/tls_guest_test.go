@@ -118,7 +118,7 @@ func TestGuestIdle(t *testing.T) {
 			t.Errorf("%s: %q, %d clients, %d subscriptions, %d carried by the kernel", how, line, st.Clients, st.Subscriptions, kernel)
 		}
 		time.Sleep(3 * time.Second) // turns that have nothing to do are given back
-		alive := guestHeap()
+		alive := proctest.LiveHeap()
 		_ = input.Close()
 		_ = child.Wait()
 		proctest.Eventually(t, func() error {
@@ -128,7 +128,7 @@ func TestGuestIdle(t *testing.T) {
 			return nil
 		})
 		time.Sleep(3 * time.Second)
-		return float64(alive-guestHeap()) / guestClients
+		return float64(alive-proctest.LiveHeap()) / guestClients
 	}
 	wave(n.addr, "plain") // makes room in the tables
 	plain, with := wave(n.addr, "plain"), wave(secure.String(), "tls")
@@ -136,13 +136,4 @@ func TestGuestIdle(t *testing.T) {
 	if with > plain+100 {
 		t.Error("a TLS client weighs over 100 B more than a plain one")
 	}
-}
-
-func guestHeap() int64 {
-	var m runtime.MemStats
-	for range 3 {
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }

@@ -100,7 +100,8 @@ func (r *rpcs) data(s int, seq uint32, due int64) []byte {
 	if r.w.Data == "" {
 		return publication{uint32(r.w.Seed), r.id(uint32(s)), seq, due}.append(r.w.payload[:0], r.w.fill, r.w.Size)
 	}
-	text := strings.NewReplacer("{client}", strconv.Itoa(int(r.id(uint32(s)))), "{n}", strconv.Itoa(int(seq))).Replace(r.w.Data)
+	text := strings.ReplaceAll(r.w.Data, "{client}", strconv.Itoa(int(r.id(uint32(s)))))
+	text = strings.ReplaceAll(text, "{n}", strconv.Itoa(int(seq)))
 	return append(r.w.payload[:0], text...)
 }
 

@@ -63,10 +63,7 @@ func serveInternal(address string, p *process, keys []string, password string, l
 		_ = ln.Close()
 		return nil, err
 	}
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { say(w, p.ready()) })
-	mountProfiles(mux)
+	mountHealth(mux, reg, p.ready)
 	g := &gate{next: mux}
 	s := &internalServer{addr: ln.Addr(), http: &http.Server{Handler: g, ReadHeaderTimeout: 5 * time.Second}, gate: g, log: log}
 	s.http.ConnState = s.count
@@ -78,7 +75,11 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	return s, nil
 }
 
-func mountProfiles(mux *http.ServeMux) {
+// mountHealth answers operators: metrics, whether the process lives and is ready, and profiles.
+func mountHealth(mux *http.ServeMux, reg *prometheus.Registry, ready func() error) {
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { say(w, ready()) })
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -14,7 +14,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"roost/broker"
 	"roost/internal/config"
@@ -59,7 +58,12 @@ func (s *syncCmd) Run() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("sync: internal address %q: %w", s.InternalAddress, err), services.sync.Close())
 	}
-	server := &http.Server{Handler: healthOf(services, b), ReadHeaderTimeout: 5 * time.Second}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), services)
+	registerProcess(reg)
+	mux := http.NewServeMux()
+	mountHealth(mux, reg, b.Ready)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(ln) }()
 	fmt.Printf("ready internal=%s\n", ln.Addr())
 	notify(log, daemon.SdNotifyReady)
@@ -67,19 +71,6 @@ func (s *syncCmd) Run() error {
 	notify(log, daemon.SdNotifyStopping)
 	_ = server.Close()
 	return services.sync.Close()
-}
-
-// healthOf answers operators.
-func healthOf(s *services, b *broker.Broker) http.Handler {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), s)
-	registerProcess(reg)
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { say(w, b.Ready()) })
-	mountProfiles(mux)
-	return mux
 }
 
 // deaf is what a guest hears: nothing.

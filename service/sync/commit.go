@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"roost/broker"
+	"roost/service"
 )
 
 // Types of events.
@@ -77,7 +78,7 @@ func (e *event) itemKey() string {
 func (e *event) append(dst []byte) ([]byte, error) {
 	dst = append(append(append(dst, `{"type":"`...), e.Type...), '"')
 	if e.Object != nil {
-		b, err := marshal(e.Object)
+		b, err := service.Marshal(e.Object)
 		if err != nil {
 			return nil, err
 		}
@@ -132,7 +133,7 @@ func (e *event) append(dst []byte) ([]byte, error) {
 
 // appendString appends a JSON string.
 func appendString(dst []byte, s string) ([]byte, error) {
-	b, err := marshal(s)
+	b, err := service.Marshal(s)
 	return append(dst, b...), err
 }
 
@@ -142,7 +143,7 @@ func (c *commit) encode() (pub broker.Publication, err error) {
 		return pub, err
 	}
 	if c.note != (note{}) {
-		pub.Note, err = marshal(&c.note)
+		pub.Note, err = service.Marshal(&c.note)
 	}
 	pub.Time = c.Date
 	// Deltas pay where much stays the same.

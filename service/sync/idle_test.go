@@ -4,25 +4,14 @@ package sync
 
 import (
 	"fmt"
-	"runtime"
 	"testing"
-)
 
-func heapInUse() int64 {
-	var m runtime.MemStats
-	for range 3 {
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
+	"roost/internal/proctest"
+)
 
 // Objects that nobody uses take no memory but what NATS and the broker know of their logs: at most 300 B each. With
 // ROOST_SYNC_WARM objects before, which fill what is bounded, the process that has made them is measured instead of the next.
 func TestIdleObjects(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes some seconds")
-	}
 	r := newRig(t, Config{})
 	r.ears.deaf = true
 	open := func(from, to int) {
@@ -37,13 +26,13 @@ func TestIdleObjects(t *testing.T) {
 		r.restart()
 	}
 	r.forget()
-	before := heapInUse()
+	before := proctest.LiveHeap()
 	open(warm, warm+objects)
 	if warm == 0 {
 		r.restart()
 	}
 	r.forget()
-	each := (heapInUse() - before) / int64(objects)
+	each := (proctest.LiveHeap() - before) / int64(objects)
 	t.Logf("%d B for each of %d objects", each, objects)
 	if each > 300 {
 		t.Errorf("%d B for each object, at most 300 are allowed", each)

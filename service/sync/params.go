@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"roost/service"
 )
 
 // Limits of requests that are no options.
@@ -148,22 +150,11 @@ func (s *Service) merged(old, with json.RawMessage, what string) (json.RawMessag
 			members[name] = v
 		}
 	}
-	out, err := marshal(members)
+	out, err := service.Marshal(members)
 	if err != nil {
 		return nil, err
 	}
 	return s.value(out, "the result")
-}
-
-// marshal is json.Marshal without escapes for HTML, which nobody asked for.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), nil
 }
 
 // expiry turns a ttl into a time; 0 is never. old holds without a ttl.

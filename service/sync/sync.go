@@ -196,7 +196,7 @@ func (s *Service) handle(ctx context.Context, c *service.Call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return marshal(answer)
+	return service.Marshal(answer)
 }
 
 // reads are the operations that do not only write.
