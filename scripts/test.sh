@@ -58,7 +58,8 @@ documentation_tools() {
 step build scripts/build.sh
 step tools documentation_tools
 step lint scripts/lint.sh
-step unit go test -timeout 15m ./...
+# Four at a time on two cores: many of these tests wait for time to pass.
+step unit go test -parallel 4 -timeout 15m ./...
 step portable go test -tags portable -timeout 5m ./poller
 if need_command gcc gcc libc6-dev; then
 	# Not internal/e2e: what runs there is programs, of which those that need it are built with the race detector.

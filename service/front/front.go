@@ -21,8 +21,7 @@ import (
 type Front struct {
 	name   string
 	log    *slog.Logger
-	node   *gateway.Node   // from Open on
-	router *service.Router // likewise
+	router *service.Router // from Open on
 	wills  wills
 	deaf   func()
 }
@@ -42,7 +41,7 @@ func (f *Front) Gateway() gateway.Service {
 // Open connects the front with the instances of the service. heir says that the process takes over from
 // another one, with its clients. Errors: broker.ErrUnavailable.
 func (f *Front) Open(ctx context.Context, n *gateway.Node, r *service.Router, heir bool) (err error) {
-	f.node, f.router = n, r
+	f.router, f.wills.has = r, n.Has
 	b := n.Broker()
 	f.deaf, err = b.Answer(sync.AccessSubject(b), "", func(m *broker.Request) { n.Reconsider(sync.Channel(string(m.Data))) })
 	if err == nil {
@@ -82,12 +81,13 @@ func (f *Front) Do(ctx context.Context, op string, data []byte) ([]byte, error) 
 }
 
 func (f *Front) call(ctx context.Context, from service.Caller, op string, data []byte) ([]byte, error) {
+	if op == sync.OpSubscribe || op == sync.OpTry {
+		return nil, service.Errorf(sync.CodeUnknownOp, "there is no operation %q", op)
+	}
 	c := &service.Call{Caller: from, Op: op, Data: data}
 	switch err := sync.Prepare(c); {
 	case err != nil:
 		return nil, err
-	case op == sync.OpSubscribe || op == sync.OpTry:
-		return nil, service.Errorf(sync.CodeUnknownOp, "there is no operation %q for you", op)
 	case op == sync.OpGone && c.Client == "":
 		return nil, service.Errorf(sync.CodeClientsOnly, "%s is for clients that are connected", op)
 	case op == sync.OpGone:

@@ -33,6 +33,7 @@ type will struct {
 // also if the gateway dies: by the next run of it, or by another gateway.
 type wills struct {
 	f      *Front
+	has    func(client string) bool // it is connected to this gateway
 	ledger *broker.Ledger
 	free   chan struct{} // held by those that are done
 	life   context.Context
@@ -72,7 +73,7 @@ func (w *wills) start() {
 	if w.heir {
 		w.ledger.Reap(func(key string) bool {
 			client, _, _ := strings.Cut(key, " ")
-			return w.f.node.Has(client)
+			return w.has(client)
 		})
 	}
 }
@@ -128,7 +129,7 @@ func (w *wills) set(ctx context.Context, c service.Caller, id string, data []byt
 		w.ledger.Remove(key)
 		return nil, service.Unavailable
 	}
-	if w.keep(c.Client, id, each); !w.f.node.Has(c.Client) {
+	if w.keep(c.Client, id, each); !w.has(c.Client) {
 		w.gone(c.Client) // it went meanwhile
 	}
 	return []byte("{}"), nil

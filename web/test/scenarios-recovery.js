@@ -41,6 +41,7 @@ export const scenarios = {
     for (const number of range(1, 200)) {
       await h.publish(channel, number)
       if (number % 40 === 0) {
+        await client.ready() // after the cut before
         const cut = once(client, 'connecting')
         client.snap()
         await cut

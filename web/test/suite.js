@@ -8,7 +8,7 @@ import { scenarios as recovery } from './scenarios-recovery.js'
 import { sign } from './token.js'
 
 const SECRET = 'a secret that only this test knows, 0123456789'
-export const scenarios = { ...messaging, ...recovery, ...authorization }
+export const scenarios = { ...authorization, ...messaging, ...recovery } // those that wait for time to pass begin
 
 const allowed = Object.fromEntries(['subscribe', 'publish', 'presence', 'history'].map((what) => [`allow-${what}-for-client`, true]))
 const open = { presence: true, 'join-leave': true, 'history-size': 100, 'history-ttl': '300s', 'force-recovery': true, delta: true, 'tags-filter': true, ...allowed }
@@ -37,7 +37,7 @@ const only = new RegExp(process.env.SCENARIO ?? '')
 
 /** One test per scenario. Some wait for time to pass, so several run at once; each has channels and users of its own. */
 export function all (title, run, which = scenarios) {
-  describe(title, { concurrency: 6 }, () => {
+  describe(title, { concurrency: 10 }, () => {
     for (const name of Object.keys(which).filter((name) => only.test(name))) test(name, () => run(name))
   })
 }
