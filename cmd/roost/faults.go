@@ -4,10 +4,13 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"roost/handoff"
 )
@@ -33,10 +36,18 @@ func init() {
 			return
 		}
 		if stops {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			stop()
 		} else {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
 	}
+}
+
+// stop stops the process before it does anything else: a signal to the process might be taken by another thread, while
+// this one goes on.
+func stop() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
 }
