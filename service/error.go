@@ -25,6 +25,15 @@ func Errorf(code uint32, format string, args ...any) *Error {
 // codeInternal is that of the client protocol, too.
 const codeInternal = 100
 
+// Codes of errors that mean the same in all services. They do not change.
+const (
+	CodeInvalid     = 1400 // no JSON, or a field that is unknown, missing or of the wrong type
+	CodeTooLarge    = 1401 // data, key or the whole
+	CodeFull        = 1413 // there are as many as there may be
+	CodeUnknownOp   = 1414
+	CodeClientsOnly = 1416
+)
+
 // Unavailable is the answer where a service or its store cannot be reached, or not in time. A write
 // that got it may have happened.
 var Unavailable = &Error{Code: codeInternal, Message: "the service cannot be reached now, try again", Temporary: true}

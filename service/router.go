@@ -62,9 +62,6 @@ func (r *Router) Do(ctx context.Context, c *Call) ([]byte, error) {
 	}
 }
 
-// CodeTooLarge is the code of an Error about something that is too large.
-const CodeTooLarge = 1401
-
 func (r *Router) ask(ctx context.Context, shard int, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

@@ -70,7 +70,7 @@ var shown = map[string][]string{
 	"token":  {"help", "config", "hmac-secret-key", "audience", "issuer"},
 	"drain":  {"help", "config", "internal-address", "internal-tls-cert", "api-key"},
 	"health": {"help", "config", "internal-address", "internal-tls-cert"},
-	"sync":   {"help", "config", "internal-address", "nats", "nats-prefix", "nats-replicas", "sync-max-data", "sync-max-items", "sync-restricted", "log-level", "log-format"},
+	"sync":   {"help", "config", "internal-address", "nats", "nats-prefix", "nats-replicas", "sync-max-data", "sync-max-items", "sync-restricted", "sync-backends-create", "log-level", "log-format"},
 }
 
 // shortenHelp hides the other settings. They are all read nevertheless, so that these

@@ -31,7 +31,10 @@ type services struct {
 func newServices(c *config.Config, log *slog.Logger) *services {
 	s := &services{config: c, log: log, took: metricServiceSeconds.histograms()}
 	if c.Offers(sync.Namespace) {
-		s.front = front.New(log)
+		s.front = front.New(front.Options{
+			Name: sync.Namespace, Prepare: sync.Prepare, Subscribe: sync.OpSubscribe, Logger: log,
+			Wills: front.WillOperations{Set: sync.OpGone, Try: sync.OpTry, Do: sync.OpBatch},
+		})
 	}
 	return s
 }

@@ -115,11 +115,12 @@ type Storage struct {
 
 // Services are what clients may use besides channels.
 type Services struct {
-	Services       []string `placeholder:"NAME" help:"Services for clients besides channels: sync (shared state). None by default; --dev has them all."`
-	RemoteServices bool     `help:"Leave services to processes of their own (roost sync): this one only brings calls to them. Needs --nats."`
-	SyncMaxData    int      `help:"Largest document, item or message of sync, in bytes of JSON; 262144 at most." default:"16384"`
-	SyncMaxItems   int      `help:"Items that a map or a list of sync may have." default:"1000000"`
-	SyncRestricted bool     `help:"New objects of sync are for those alone whom their creator has granted it, unless they say otherwise themselves."`
+	Services           []string `placeholder:"NAME" help:"Services for clients besides channels: sync (shared state). None by default; --dev has them all."`
+	RemoteServices     bool     `help:"Leave services to processes of their own (roost sync): this one only brings calls to them. Needs --nats."`
+	SyncMaxData        int      `help:"Largest document, item or message of sync, in bytes of JSON; 262144 at most." default:"16384"`
+	SyncMaxItems       int      `help:"Items that a map or a list of sync may have." default:"1000000"`
+	SyncRestricted     bool     `help:"New objects of sync are for those alone whom their creator has granted it, unless they say otherwise themselves."`
+	SyncBackendsCreate bool     `help:"Only backends create objects of sync; clients open those that are there."`
 }
 
 // Limits bound what one client may take.
@@ -241,7 +242,7 @@ func (c *Config) Offers(name string) bool {
 
 // Sync returns what operators say of sync.
 func (c *Config) Sync() sync.Config {
-	return sync.Config{MaxData: c.SyncMaxData, MaxItems: c.SyncMaxItems, Restricted: c.SyncRestricted}
+	return sync.Config{MaxData: c.SyncMaxData, MaxItems: c.SyncMaxItems, Restricted: c.SyncRestricted, BackendsCreate: c.SyncBackendsCreate}
 }
 
 // Gateway returns the node's options but for Auth, Logger and Version. --dev opens the

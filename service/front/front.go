@@ -7,48 +7,66 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
-	"roost/broker"
 	"roost/gateway"
 	"roost/proto/client"
 	"roost/service"
-	"roost/service/sync"
 )
+
+// Options of a Front: what a gateway must know of a service. All but Wills are required.
+type Options struct {
+	// Name is that of the service: clients call NAME.OPERATION, and follow NAME:KEY.
+	Name string
+	// Prepare finds the Key of a call. Errors are *service.Error.
+	Prepare func(*service.Call) error
+	// Subscribe is the operation that decides who follows a channel; its parameters are {"id": KEY}. Callers
+	// cannot use it.
+	Subscribe string
+	// Wills are the operations by which a client has something done when it goes; without Set none does.
+	Wills  WillOperations
+	Logger *slog.Logger
+}
+
+// WillOperations are about what is done when a client goes.
+type WillOperations struct {
+	Set string // what clients call, with {"operations": […]} on an object
+	Try string // decides whether it could be done, with {"id": KEY, "operations": […]}. Callers cannot use it.
+	Do  string // does it
+}
 
 // Front is a service as a gateway's clients see it. Make it before the gateway, and Open it between the
 // gateway's Open and Start. All methods may be called by any goroutine.
 type Front struct {
-	name   string
-	log    *slog.Logger
+	opts   Options
 	router *service.Router // from Open on
 	wills  wills
 	deaf   func()
 }
 
-// New returns a front for sync.
-func New(log *slog.Logger) *Front {
-	f := &Front{name: sync.Namespace, log: log}
+// New returns a front.
+func New(o Options) *Front {
+	f := &Front{opts: o}
 	f.wills.init(f)
 	return f
 }
 
 // Gateway is what gateway.Options.Services needs.
 func (f *Front) Gateway() gateway.Service {
-	return gateway.Service{Name: f.name, RPC: f.rpc, Subscribe: f.subscribe, Gone: f.wills.gone}
+	return gateway.Service{Name: f.opts.Name, RPC: f.rpc, Subscribe: f.subscribe, Gone: f.wills.gone}
 }
 
 // Open connects the front with the instances of the service. heir says that the process takes over from
 // another one, with its clients. Errors: broker.ErrUnavailable.
 func (f *Front) Open(ctx context.Context, n *gateway.Node, r *service.Router, heir bool) (err error) {
 	f.router, f.wills.has = r, n.Has
-	b := n.Broker()
-	f.deaf, err = b.Answer(sync.AccessSubject(b), "", func(m *broker.Request) { n.Reconsider(sync.Channel(string(m.Data))) })
-	if err == nil {
-		err = f.wills.open(ctx, b, heir)
+	f.deaf, err = service.HearAccess(n.Broker(), f.opts.Name, func(key string) { n.Reconsider(f.opts.Name + ":" + key) })
+	if err == nil && f.opts.Wills.Set != "" {
+		err = f.wills.open(ctx, n.Broker(), heir)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.name, err)
+		return fmt.Errorf("%s: %w", f.opts.Name, err)
 	}
 	return nil
 }
@@ -71,7 +89,7 @@ func (f *Front) rpc(ctx context.Context, e gateway.RPCEvent) ([]byte, error) {
 	if e.Transport == gateway.TransportAPI {
 		c = service.Caller{Trusted: true}
 	}
-	result, err := f.call(ctx, c, strings.TrimPrefix(e.Method, f.name+"."), e.Data)
+	result, err := f.call(ctx, c, strings.TrimPrefix(e.Method, f.opts.Name+"."), e.Data)
 	return result, clientError(err)
 }
 
@@ -81,16 +99,17 @@ func (f *Front) Do(ctx context.Context, op string, data []byte) ([]byte, error) 
 }
 
 func (f *Front) call(ctx context.Context, from service.Caller, op string, data []byte) ([]byte, error) {
-	if op == sync.OpSubscribe || op == sync.OpTry {
-		return nil, service.Errorf(sync.CodeUnknownOp, "there is no operation %q", op)
+	w := f.opts.Wills
+	if op == "" || slices.Contains([]string{f.opts.Subscribe, w.Try}, op) {
+		return nil, service.Errorf(service.CodeUnknownOp, "there is no operation %q", op)
 	}
 	c := &service.Call{Caller: from, Op: op, Data: data}
-	switch err := sync.Prepare(c); {
+	switch err := f.opts.Prepare(c); {
 	case err != nil:
 		return nil, err
-	case op == sync.OpGone && c.Client == "":
-		return nil, service.Errorf(sync.CodeClientsOnly, "%s is for clients that are connected", op)
-	case op == sync.OpGone:
+	case op == w.Set && c.Client == "":
+		return nil, service.Errorf(service.CodeClientsOnly, "%s is for clients that are connected", op)
+	case op == w.Set:
 		return f.wills.set(ctx, from, c.Key, data)
 	}
 	return f.router.Do(ctx, c)
@@ -98,9 +117,9 @@ func (f *Front) call(ctx context.Context, from service.Caller, op string, data [
 
 // subscribe asks whether a client may read an object.
 func (f *Front) subscribe(ctx context.Context, e gateway.SubscribeEvent) (gateway.SubscribeReply, error) {
-	id := strings.TrimPrefix(e.Channel, f.name+":")
-	c := &service.Call{Caller: service.Caller{User: e.User, Client: e.Client}, Op: sync.OpSubscribe, Data: fmt.Appendf(nil, `{"id":%q}`, id)}
-	err := sync.Prepare(c)
+	id := strings.TrimPrefix(e.Channel, f.opts.Name+":")
+	c := &service.Call{Caller: service.Caller{User: e.User, Client: e.Client}, Op: f.opts.Subscribe, Data: fmt.Appendf(nil, `{"id":%q}`, id)}
+	err := f.opts.Prepare(c)
 	if err == nil {
 		_, err = f.router.Do(ctx, c)
 	}

@@ -54,7 +54,8 @@ func (r *rig) start() {
 	if r.s, err = sharedstate.New(sharedstate.Options{Broker: r.b, Logger: quiet}); err != nil {
 		r.t.Fatal(err)
 	}
-	r.f = New(quiet)
+	r.f = New(Options{Name: sharedstate.Namespace, Prepare: sharedstate.Prepare, Subscribe: sharedstate.OpSubscribe, Logger: quiet,
+		Wills: WillOperations{Set: sharedstate.OpGone, Try: sharedstate.OpTry, Do: sharedstate.OpBatch}})
 	r.f.router = r.s.Router()
 	r.f.wills.has = func(client string) bool {
 		_, ok := r.here.Load(client)

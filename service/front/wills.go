@@ -12,7 +12,6 @@ import (
 
 	"roost/broker"
 	"roost/service"
-	sharedstate "roost/service/sync"
 )
 
 const (
@@ -52,7 +51,7 @@ func (w *wills) init(f *Front) {
 }
 
 func (w *wills) open(ctx context.Context, b *broker.Broker, heir bool) (err error) {
-	w.ledger, err = b.NewLedger(ctx, broker.LedgerOptions{Name: "wills", Lost: func(key string, value []byte, done func()) error {
+	w.ledger, err = b.NewLedger(ctx, broker.LedgerOptions{Name: w.f.opts.Name + "-wills", Lost: func(key string, value []byte, done func()) error {
 		w.lost(key, value, done)
 		return nil
 	}})
@@ -69,6 +68,9 @@ func (w *wills) open(ctx context.Context, b *broker.Broker, heir bool) (err erro
 }
 
 func (w *wills) start() {
+	if w.ledger == nil {
+		return
+	}
 	w.ledger.Start()
 	if w.heir {
 		w.ledger.Reap(func(key string) bool {
@@ -93,7 +95,7 @@ func (w *wills) set(ctx context.Context, c service.Caller, id string, data []byt
 		Operations []json.RawMessage `json:"operations"`
 	}
 	if err := json.Unmarshal(data, &p); err != nil {
-		return nil, service.Errorf(sharedstate.CodeInvalid, "the parameters cannot be read: %v", err)
+		return nil, service.Errorf(service.CodeInvalid, "the parameters cannot be read: %v", err)
 	}
 	key := c.Client + " " + id
 	if len(p.Operations) == 0 {
@@ -111,13 +113,13 @@ func (w *wills) set(ctx context.Context, c service.Caller, id string, data []byt
 	full := !there && len(w.left[c.Client]) >= willsPerClient
 	w.mu.Unlock()
 	if full {
-		return nil, service.Errorf(sharedstate.CodeFull, "a client may have something done with at most %d objects", willsPerClient)
+		return nil, service.Errorf(service.CodeFull, "a client may have something done with at most %d objects", willsPerClient)
 	}
 	body, err := json.Marshal(map[string]any{"id": id, "operations": p.Operations})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.f.router.Do(ctx, &service.Call{Caller: c, Op: sharedstate.OpTry, Key: id, Data: body}); err != nil {
+	if _, err := w.f.router.Do(ctx, &service.Call{Caller: c, Op: w.f.opts.Wills.Try, Key: id, Data: body}); err != nil {
 		return nil, err
 	}
 	each := will{User: c.User, Data: body}
@@ -160,7 +162,7 @@ func (w *wills) lost(key string, value []byte, done func()) {
 	client, id, ok := strings.Cut(key, " ")
 	var each will
 	if !ok || json.Unmarshal(value, &each) != nil {
-		w.f.log.Error("what a client left to be done cannot be read", "key", key)
+		w.f.opts.Logger.Error("what a client left to be done cannot be read", "key", key)
 		done()
 		return
 	}
@@ -179,7 +181,7 @@ func (w *wills) carryOut(client, id string, each will, done func()) {
 		return // it stays in the ledger
 	}
 	c := &service.Call{
-		Caller: service.Caller{User: each.User, Client: client}, Op: "batch", Key: id, Data: each.Data, ID: "gone " + client,
+		Caller: service.Caller{User: each.User, Client: client}, Op: w.f.opts.Wills.Do, Key: id, Data: each.Data, ID: "gone " + client,
 	}
 	for {
 		ctx, cancel := context.WithTimeout(w.life, willTimeout)
@@ -188,7 +190,7 @@ func (w *wills) carryOut(client, id string, each will, done func()) {
 		var own *service.Error
 		if err == nil || errors.As(err, &own) && !own.Temporary {
 			if err != nil {
-				w.f.log.Info("what a client left to be done cannot be done any more", "client", client, "object", id, "error", err)
+				w.f.opts.Logger.Info("what a client left to be done cannot be done any more", "client", client, "object", id, "error", err)
 			}
 			done()
 			return
@@ -212,7 +214,7 @@ func (w *wills) close(ctx context.Context) {
 	<-idle
 	if w.ledger != nil {
 		if err := w.ledger.Close(ctx); err != nil {
-			w.f.log.Warn("some of what clients left to be done will be tried once more", "error", err)
+			w.f.opts.Logger.Warn("some of what clients left to be done will be tried once more", "error", err)
 		}
 	}
 }

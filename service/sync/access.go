@@ -1,9 +1,6 @@
 package sync
 
-import (
-	"roost/broker"
-	"roost/service"
-)
+import "roost/service"
 
 // right is what a caller may do with an object.
 type right uint8
@@ -89,6 +86,3 @@ func (d *draft) restrict(p *params) error {
 	d.events = append(d.events, event{Type: eventAccess})
 	return nil
 }
-
-// AccessSubject is where gateways are told the ids of objects of which others may read now.
-func AccessSubject(b *broker.Broker) string { return b.Prefix() + ".svc." + Namespace + ".access" }

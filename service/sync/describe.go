@@ -64,7 +64,7 @@ var Described = []service.Operation{
 	describe("list.merge", "Merge members into an item of a list.", "*index *data"+writing),
 	describe("list.delete", "Remove an item of a list.", "*index if_revision idempotency_key"),
 	describe("set_ttl", "Say when an object or an item is removed.", "key index *ttl idempotency_key"),
-	describe("batch", "Do several write operations, all or none.", "*operations idempotency_key"),
+	describe(OpBatch, "Do several write operations, all or none.", "*operations idempotency_key"),
 	describe("stream.publish", "Send a message to the subscribers of a stream.", "*data"),
 	describe("grant", "Say what an identity may do.", "*identity read write manage idempotency_key"),
 	describe("revoke", "Take from an identity what it was granted.", "*identity idempotency_key"),
@@ -73,8 +73,11 @@ var Described = []service.Operation{
 	clientsOnly(describe(OpGone, "Have write operations done when the client goes, in the place of those it asked for before; none withdraws them.", "operations")),
 }
 
-// OpGone is done by gateways: it is about their clients.
-const OpGone = "on_disconnect"
+// Operations about what is done when a client goes.
+const (
+	OpGone  = "on_disconnect" // done by gateways: it is about their clients
+	OpBatch = "batch"         // what they do then
+)
 
 func clientsOnly(op service.Operation) service.Operation {
 	op.Client = true

@@ -4,8 +4,8 @@ import "roost/service"
 
 // Codes of errors. They do not change.
 const (
-	CodeInvalid       = 1400                 // no JSON, or a field that is unknown, missing or of the wrong type
-	CodeTooLarge      = service.CodeTooLarge // data, key or the whole
+	CodeInvalid       = service.CodeInvalid
+	CodeTooLarge      = service.CodeTooLarge
 	CodeUnknownObject = 1402
 	CodeNoPermission  = 1403
 	CodeWrongType     = 1404 // the operation is not one of this type of object
@@ -17,10 +17,10 @@ const (
 	CodeBadIndex      = 1410
 	CodeBadCursor     = 1411
 	CodeBadKey        = 1412
-	CodeFull          = 1413
-	CodeUnknownOp     = 1414
+	CodeFull          = service.CodeFull
+	CodeUnknownOp     = service.CodeUnknownOp
 	CodeBadName       = 1415
-	CodeClientsOnly   = 1416
+	CodeClientsOnly   = service.CodeClientsOnly
 )
 
 // Codes are all codes of errors, with a word on each.

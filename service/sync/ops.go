@@ -78,6 +78,9 @@ func (s *Service) open(ctx context.Context, o *object, c *service.Call, p *param
 	if p.Mode == modeExisting || p.ID != "" {
 		return nil, unknownObject(o)
 	}
+	if s.opts.BackendsCreate && !c.Trusted {
+		return nil, failf(CodeNoPermission, "there is no such %s, and only backends create objects here", o.kind)
+	}
 	d := s.draft(o, c.User)
 	e, err := d.create(p)
 	if err != nil {
@@ -158,7 +161,7 @@ func (s *Service) write(ctx context.Context, o *object, c *service.Call, p *para
 // plan finds out what a write changes. It changes nothing itself.
 func (s *Service) plan(o *object, c *service.Call, p *params) (*draft, *written, error) {
 	d, a := s.draft(o, c.User), &written{}
-	if c.Op != "batch" && c.Op != OpTry {
+	if c.Op != OpBatch && c.Op != OpTry {
 		index, err := d.step(c, c.Op, p)
 		a.Index = index
 		if c.Op == "merge" || c.Op == "map.merge" || c.Op == "list.merge" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"roost/broker"
+	"roost/service"
 )
 
 const (
@@ -119,7 +120,7 @@ func (s *Service) after(ctx context.Context, o *object, d *draft) {
 		}
 	}
 	if d.access != nil {
-		if err := s.b.Tell(AccessSubject(s.b), []byte(o.id)); err != nil {
+		if err := service.TellAccess(s.b, Namespace, o.id); err != nil {
 			s.log.Warn("gateways were not told who may read an object", "object", o.id, "error", err)
 		}
 	}

@@ -46,6 +46,8 @@ type Config struct {
 	// Restricted objects may be used by those alone whom their creator has granted it. This is so for
 	// new objects that do not say otherwise themselves.
 	Restricted bool
+	// BackendsCreate leaves it to backends to create objects.
+	BackendsCreate bool
 }
 
 func (c *Config) validate() error {

@@ -342,3 +342,19 @@ func TestManyItems(t *testing.T) {
 	equal(t, "items", got, want)
 	equal(t, "count", r.do("get", fmt.Sprintf(`{"id":%q}`, id))["count"], len(want))
 }
+
+// Where only backends create objects, clients open those that are there.
+func TestBackendsCreate(t *testing.T) {
+	r := newRig(t, Config{BackendsCreate: true})
+	const open = `{"type":"map","name":"m"}`
+	r.refused(user("ann"), CodeNoPermission, "open", open)
+	r.refused(user("ann"), CodeNoPermission, "open", `{"type":"map","mode":"create_new"}`)
+	r.do("open", open)
+	for _, op := range []string{"open", "get"} {
+		if _, err := call(r.s, user("ann"), op, open); err != nil {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+	r.do("delete", open)
+	r.refused(user("ann"), CodeNoPermission, "open", open)
+}
