@@ -114,7 +114,11 @@ func (g *instance) publishes(t *testing.T, n int, clients []*client) {
 		t.Fatalf("publish: %d %s", status, body)
 	}
 	for _, c := range clients {
-		if m, err := c.read(); err != nil || !strings.Contains(string(m.payload), fmt.Sprintf(`"data":%d,`, n)) {
+		m, err := c.read()
+		for ; err == nil && string(m.payload) == "{}"; m, err = c.read() { // a ping
+			c.send(ws.OpText, m.payload)
+		}
+		if err != nil || !strings.Contains(string(m.payload), fmt.Sprintf(`"data":%d,`, n)) {
 			t.Fatalf("publication %d: %q, %v", n, m.payload, err)
 		}
 	}
