@@ -58,9 +58,16 @@ func (r *Request) Reply(data []byte) error {
 
 // Answer has f called with each message on a subject, one after the other: f must not block. Of those
 // who answer with the same queue, if it is not empty, each message reaches one. When Answer returns,
-// NATS knows of it, and after stop nothing more comes. Errors: ErrUnavailable.
+// NATS knows of it, and after stop nothing more comes. From behind a Listener only such come whose answers
+// do not go to subjects of brokers. Errors: ErrUnavailable.
 func (b *Broker) Answer(subject, queue string, f func(*Request)) (stop func(), err error) {
-	hear := func(m *nats.Msg) { f(&Request{m.Subject, m.Data, m.Respond}) }
+	hear := func(m *nats.Msg) {
+		if b.opts.Listen.Address != "" && Internal(b.opts.Prefix, m.Reply) {
+			b.log.Warn("a service wants an answer where it may not publish itself, and gets none: give its connection an inbox prefix below its own subject", "subject", m.Subject)
+			return
+		}
+		f(&Request{m.Subject, m.Data, m.Respond})
+	}
 	var sub *nats.Subscription
 	if queue == "" {
 		sub, err = b.nc.Subscribe(subject, hear)

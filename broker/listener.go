@@ -25,7 +25,8 @@ type Listener struct {
 	// Serve are the subjects that services may subscribe to, each with all below it, and
 	// whose requests they may answer.
 	Serve []string
-	// Publish are patterns of the subjects that they may publish on unasked.
+	// Publish are patterns of the subjects that they may publish on unasked. Who answers them there (see
+	// Broker.Answer) is asked with an inbox below Serve.
 	Publish []string
 }
 

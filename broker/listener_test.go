@@ -87,6 +87,50 @@ func TestServices(t *testing.T) {
 	}
 }
 
+// TestServicesAsk: a service asks on a subject that it may publish on, with an inbox below its own subject; the gateway
+// answers nowhere else.
+func TestServicesAsk(t *testing.T) {
+	b, _ := start(t, Options{Memory: true, Listen: Listener{Address: "127.0.0.1:0", User: "shop", Password: "a long password",
+		Serve: []string{"shop"}, Publish: []string{"roost.sync.*"}}})
+	asked := make(chan string, 16)
+	stop, err := b.Answer("roost.sync.*", "any", func(q *Request) {
+		asked <- string(q.Data)
+		if err := q.Reply([]byte("re: " + q.Subject)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	heard, err := b.nc.SubscribeSync("roost.ch.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, refused := service(t, b, nats.UserInfo("shop", "a long password"), nats.CustomInboxPrefix("shop.answers"))
+	for _, reply := range []string{"roost.ch.1.news", "$JS.API.STREAM.DELETE.ROOST_H0_0", "_INBOX.x", "roost"} {
+		if err := nc.PublishRequest("roost.sync.get", reply, []byte("answer at "+reply)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := nc.Request("roost.sync.get", []byte("x"), 30*time.Second)
+	if err != nil || string(m.Data) != "re: roost.sync.get" {
+		t.Errorf("%v, %v", m, err)
+	}
+	if first := <-asked; first != "x" || len(asked) > 0 {
+		t.Errorf("%q was asked", first)
+	}
+	if n, _, err := heard.Pending(); n > 0 || err != nil {
+		t.Errorf("%d answers went to the gateways' own subjects, %v", n, err)
+	}
+	for _, subject := range []string{"roost.svc.sync.o.1", "roost.sync", "roost.sync.a.b"} {
+		if err := nc.Publish(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		wantRefused(t, "a publication on "+subject, refused)
+	}
+}
+
 // TestServicesLogIn: with a password nobody gets in without it, nor as the gateway.
 func TestServicesLogIn(t *testing.T) {
 	b := listening(t, "shop", "a long password")

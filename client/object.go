@@ -53,7 +53,8 @@ func (x *Object) Batch(ctx context.Context, w Write, all ...Operation) (Written,
 	return x.write(ctx, "batch", map[string]any{"operations": all}, w)
 }
 
-// OnDisconnect has write operations done when this client goes, in the place of those it asked for before.
+// OnDisconnect has write operations done when this connection ends, in the place of those it asked for before; none
+// withdraws them. After a reconnect the service knows of none: ask again when Centrifuge says that it is connected.
 func (x *Object) OnDisconnect(ctx context.Context, all ...Operation) error {
 	return x.read(ctx, "on_disconnect", map[string]any{"operations": all}, nil)
 }

@@ -102,7 +102,7 @@ type Storage struct {
 	Handoff            string   `name:"handoff-socket" placeholder:"FILE" help:"Socket by which a new process takes over from this one, see roost upgrade; in a folder of the gateway's own. Default: roost.sock in --data; none without that."`
 	Memory             bool     `help:"Keep everything in memory only. It is gone when the process ends."`
 	NATS               []string `name:"nats" placeholder:"URL" help:"NATS servers with JetStream to use instead of the embedded one. All gateways of a cluster name the same."`
-	NATSListen         string   `name:"nats-listen" placeholder:"ADDRESS" help:"Address where the embedded NATS listens, host:port, so that backends on NATS need no NATS server; off by default. They may answer on their own subjects and nothing else."`
+	NATSListen         string   `name:"nats-listen" placeholder:"ADDRESS" help:"Address where the embedded NATS listens, host:port, so that backends on NATS need no NATS server; off by default. They may answer on their own subjects and, if they log in, call services; nothing else."`
 	NATSUser           string   `name:"nats-user" placeholder:"NAME" help:"User that these backends connect as; needed unless nats-listen is on loopback."`
 	NATSPassword       string   `name:"nats-password" placeholder:"PASSWORD" help:"Password of that user, 8 bytes or more."`
 	NATSPrefix         string   `name:"nats-prefix" help:"Prefix of subjects and streams in NATS; gateways with the same one are a cluster." default:"roost"`
@@ -228,6 +228,9 @@ func (c *Config) natsListener() broker.Listener {
 		if subject := c.Backends.Backends[c.Raw[name].Backend].Subject(); subject != "" {
 			l.Publish = append(l.Publish, subject+".raw."+name+".out.>")
 		}
+	}
+	if c.NATSUser != "" && c.Offers(sync.Namespace) { // whoever else reaches the address is not to be trusted
+		l.Publish = append(l.Publish, c.NATSPrefix+"."+sync.Namespace+".*")
 	}
 	return l
 }

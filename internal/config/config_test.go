@@ -187,3 +187,22 @@ func TestCalls(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
+
+// Backends at the embedded NATS may call sync if they log in, and only where it is offered.
+func TestBackendsMayCallSync(t *testing.T) {
+	const login = "nats-user: b\nnats-password: eight bytes\n"
+	for text, want := range map[string][]string{
+		login + "services: [sync]\n":                    {"roost.sync.*"},
+		login + "services: [sync]\nnats-prefix: game\n": {"game.sync.*"},
+		login:                nil,
+		"services: [sync]\n": nil,
+	} {
+		c, err := load(t, "memory: true\nnats-listen: 127.0.0.1:0\n"+natsBackend+text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.natsListener(); !slices.Equal(got.Publish, want) || !slices.Equal(got.Serve, []string{"a"}) {
+			t.Errorf("%s: they may publish on %q, want %q, and subscribe to %q", text, got.Publish, want, got.Serve)
+		}
+	}
+}

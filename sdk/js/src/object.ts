@@ -140,7 +140,10 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
   /** Does several write operations at once: all of them, or none. */
   batch (operations: Operation[], options?: KeyOption): Promise<Written> { return this.write('batch', { operations }, options) }
 
-  /** Has write operations done when this client goes, in the place of those it asked for before; none withdraws them. */
+  /**
+   * Has write operations done when this connection ends, in the place of those it asked for before; none withdraws them. After a
+   * reconnect the service knows of none: ask again when the centrifuge client says that it is connected.
+   */
   onDisconnect (operations: Operation[]): Promise<void> { return this.call('on_disconnect', { operations }) }
 
   /** Says in how many seconds the object is removed; 0 is never. */
