@@ -5,6 +5,7 @@ package proctest
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -62,19 +64,32 @@ func Build(dir, name, pkg string, flags ...string) (path string, err error) {
 	return path, nil
 }
 
+// Ports that FreePorts returns: below those that systems give to port 0 and to clients, so that nobody gets one of
+// these before the program that it is for.
+const firstPort, ports = 10_000, 20_000
+
+var nextPort = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(ports)) // tests of other packages run beside these
+	return n
+}()
+
 // FreePorts returns ports of an address that nobody has when it returns, for programs
 // which must know each other's before they start. Others take port 0.
-func FreePorts(t testing.TB, host string, n int) (ports []string) {
+func FreePorts(t testing.TB, host string, n int) (free []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-		if err != nil {
+	for tries := 0; len(free) < n; tries++ {
+		port := strconv.Itoa(firstPort + int(nextPort.Add(1)%ports))
+		l, err := net.Listen("tcp", net.JoinHostPort(host, port))
+		switch {
+		case err == nil:
+			_ = l.Close()
+			free = append(free, port)
+		case tries > ports:
 			t.Fatal(err)
 		}
-		defer l.Close() // all at the end, or one port comes twice
-		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	}
-	return ports
+	return free
 }
 
 // Output is what a process prints, while it runs.
