@@ -79,15 +79,28 @@ func (s *Socket) Close() {
 	s.mu.Lock()
 	was := s.closed
 	s.closed = true
+	if !was {
+		s.remove()
+	}
 	s.mu.Unlock()
 	if was {
 		return
 	}
+	_ = s.ln.Close()
+	s.done.Wait()
+}
+
+// remove takes the file away while the socket still listens: as soon as it does not, the file may be the next
+// process's, also between a look at it and its removal. Under mu.
+func (s *Socket) remove() {
+	select {
+	case <-s.given:
+		return
+	default:
+	}
 	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
 		_ = os.Remove(s.path)
 	}
-	_ = s.ln.Close()
-	s.done.Wait()
 }
 
 // serve lets one process after the other try.
@@ -101,8 +114,10 @@ func (s *Socket) serve() {
 		err = s.give(l)
 		_ = c.Close()
 		if err == nil {
+			s.mu.Lock()
 			close(s.given)
 			_ = s.ln.Close() // the new process makes its own
+			s.mu.Unlock()
 			return
 		}
 		s.log.Warn("a takeover failed, this process goes on", "error", err)

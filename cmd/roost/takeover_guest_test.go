@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,13 @@ func TestGuestTakeover(t *testing.T) {
 		next := launch(t, exec.Command(roost, append(flags, "--takeover")...))
 		g.ends(t)
 		g = next
+		eventually(t, func() error { // it opens the socket for the next one when the old one has gone
+			c, err := net.Dial("unix", filepath.Join(dir, "data", "roost.sock"))
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		})
 		for i, c := range echoes {
 			_, err := c.Write(frame[i%len(frame):])
 			m, readErr := (&client{conn: c, in: bufio.NewReader(c)}).read()
