@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/centrifugal/centrifuge-go"
@@ -20,7 +21,8 @@ type log struct {
 	ctx   context.Context // ends when nobody follows any more
 	stop  context.CancelFunc
 	turn  chan struct{} // holds the write under way: they keep their order
-	ready chan struct{} // closed when the log is followed, or never will be
+	ready chan struct{} // closed when the log is followed, or never will be, and
+	err   error         // why not
 
 	// Of the client's lock.
 	users []*Object
@@ -29,13 +31,11 @@ type log struct {
 	mu       sync.Mutex
 	steps    []step // that were not taken yet
 	stepping bool   // some goroutine takes them
-	isReady  bool
 	event    uint64
 	epoch    string
 	revision uint64
 	data     json.RawMessage // of a document
 	gone     bool            // it was removed
-	err      error           // why it is not followed, with ready
 }
 
 // Codes of centrifuge-go when a subscription ends that nobody has refused.
@@ -60,7 +60,8 @@ func newLog(c *Client, a *opened) *log {
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.read = func(ctx context.Context) (a opened, err error) {
-		return a, c.call(ctx, "open", map[string]any{"id": l.id, "mode": "open_existing"}, &a, false)
+		o := Open{ID: l.id}
+		return a, c.call(ctx, "open", o.params("", ""), &a, false)
 	}
 	return l
 }
@@ -120,12 +121,12 @@ func (l *log) run() {
 }
 
 // follow goes on after a subscription. Where at tells that something is missing the object is read anew, and what
-// comes meanwhile waits: before the first subscription that is nobody's loss, later callers are told.
+// comes meanwhile waits. At the first subscription nobody has derived anything yet, later ones tell a Snapshot.
 func (l *log) follow(at *centrifuge.StreamPosition) {
 	l.mu.Lock()
 	missed := at != nil && (at.Offset > l.event || at.Epoch != l.epoch)
-	first := !l.isReady
 	l.mu.Unlock()
+	first := !l.settled()
 	if missed {
 		a, err := l.read(l.ctx)
 		if err != nil {
@@ -146,29 +147,38 @@ func (l *log) follow(at *centrifuge.StreamPosition) {
 	}
 }
 
-// settle tells who opens the object that it is followed, or why it is not.
-func (l *log) settle(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.isReady {
-		l.isReady, l.err = true, err
-		close(l.ready)
+// settled tells whether who opens the object knows how that went.
+func (l *log) settled() bool {
+	select {
+	case <-l.ready:
+		return true
+	default:
+		return false
 	}
+}
+
+// settle tells who opens the object that it is followed, or why it is not. By run alone.
+func (l *log) settle(err error) {
+	l.err = err
+	close(l.ready)
 }
 
 // end tells that nothing follows any more.
 func (l *log) end(err error) {
 	l.c.forget(l)
+	if !l.settled() {
+		l.settle(err)
+		return
+	}
 	l.mu.Lock()
 	e := Event{Type: Refused, Number: l.event, Err: err}
-	silent := !l.isReady || errors.Is(err, centrifuge.ErrClientClosed)
+	silent := errors.Is(err, centrifuge.ErrClientClosed)
 	if codeOf(err) == CodeUnknownObject {
 		e.Type, e.Err = Removed, nil
 		silent = silent || l.gone
 		l.gone = true
 	}
 	l.mu.Unlock()
-	l.settle(err)
 	if !silent {
 		l.tell(e)
 	}
@@ -215,7 +225,7 @@ func (l *log) apply(p *centrifuge.Publication) {
 
 func (l *log) tell(e Event) {
 	l.c.mu.Lock()
-	users := append([]*Object(nil), l.users...)
+	users := slices.Clone(l.users)
 	l.c.mu.Unlock()
 	for _, x := range users {
 		x.tell(e)

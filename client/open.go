@@ -131,23 +131,23 @@ func (c *Client) leave(x *Object) {
 	defer c.mu.Unlock()
 	l := x.log
 	l.users = slices.DeleteFunc(l.users, func(other *Object) bool { return other == x })
-	if len(l.users) > 0 || l.over {
-		return
+	if len(l.users) == 0 {
+		c.drop(l)
 	}
-	c.drop(l)
 }
 
 // forget takes a log that has ended from the client's, so that its object can be opened again.
 func (c *Client) forget(l *log) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !l.over {
-		c.drop(l)
-	}
+	c.drop(l)
 }
 
-// drop ends a log's subscription, with the client's lock held.
+// drop ends a log's subscription, once, with the client's lock held.
 func (c *Client) drop(l *log) {
+	if l.over {
+		return
+	}
 	l.over = true
 	l.stop()
 	delete(c.logs, l.id)

@@ -105,10 +105,9 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
     return new Promise((resolve, reject) => {
       s.once('subscribed', () => resolve())
       s.on('unsubscribed', ({ code, reason }) => {
-        this.synced = false
+        this.#end()
         if (code === codes.unknownObject) this.#gone()
         else if (code !== 0) this.#refused(code, reason)
-        this.#end()
         reject(new RoostError(code, reason))
       })
       s.subscribe()
@@ -132,6 +131,7 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
   #end (): void {
     if (this.#ended) return
     this.#ended = true
+    this.synced = false
     this.#subscription.unsubscribe()
     this.#centrifuge.removeSubscription(this.#subscription)
     this.#closed()
@@ -241,9 +241,8 @@ export abstract class SyncObject<Events extends ObjectEvents = ObjectEvents> ext
 
   /** Tells that nothing follows any more. */
   #refused (code: number, message: string): void {
-    this.synced = false
-    this.emit('state', { state: 'refused', code, message } as Events['state'])
     this.#end()
+    this.emit('state', { state: 'refused', code, message } as Events['state'])
   }
 
   #gone (): void {

@@ -56,12 +56,11 @@ export class SyncObject extends Emitter {
         return new Promise((resolve, reject) => {
             s.once('subscribed', () => resolve());
             s.on('unsubscribed', ({ code, reason }) => {
-                this.synced = false;
+                this.#end();
                 if (code === codes.unknownObject)
                     this.#gone();
                 else if (code !== 0)
                     this.#refused(code, reason);
-                this.#end();
                 reject(new RoostError(code, reason));
             });
             s.subscribe();
@@ -84,6 +83,7 @@ export class SyncObject extends Emitter {
         if (this.#ended)
             return;
         this.#ended = true;
+        this.synced = false;
         this.#subscription.unsubscribe();
         this.#centrifuge.removeSubscription(this.#subscription);
         this.#closed();
@@ -185,9 +185,8 @@ export class SyncObject extends Emitter {
     }
     /** Tells that nothing follows any more. */
     #refused(code, message) {
-        this.synced = false;
-        this.emit('state', { state: 'refused', code, message });
         this.#end();
+        this.emit('state', { state: 'refused', code, message });
     }
     #gone() {
         if (this.isRemoved)
