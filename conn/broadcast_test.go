@@ -3,12 +3,12 @@ package conn
 import (
 	"encoding/binary"
 	"io"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"roost/internal/proctest"
 	"roost/proto/ws"
 )
 
@@ -134,7 +134,7 @@ func TestBroadcastStalled(t *testing.T) {
 			}
 		})
 	}
-	before, most := heapBytes(), uint64(0)
+	before, most := proctest.LiveHeap(), int64(0)
 	for n := range messages {
 		s.Broadcast(route(s), numbered(n, size), nil)
 		if n%10 == 9 { // the readers are waited for: they are no slow consumers
@@ -142,7 +142,7 @@ func TestBroadcastStalled(t *testing.T) {
 				eventually(t, "received", func() bool { return int(received[i].Load()) == n+1 || t.Failed() })
 			}
 			if n%50 == 49 {
-				most = max(most, heapBytes())
+				most = max(most, proctest.LiveHeap())
 			}
 		}
 	}
@@ -153,14 +153,4 @@ func TestBroadcastStalled(t *testing.T) {
 	if n := s.Stats().Closed["slow_consumer"]; n != stalled {
 		t.Errorf("%d slow consumers were cut, want %d", n, stalled)
 	}
-}
-
-// heapBytes returns the bytes of live objects.
-func heapBytes() uint64 {
-	for range 3 { // sync.Pool gives its content up at the second
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"roost/internal/proctest"
 )
 
 // BenchmarkCollector measures what a collection costs with a million idle sessions,
@@ -25,9 +27,9 @@ func BenchmarkCollector(b *testing.B) {
 	}{{"empty", 0}, {"million", sessions}} {
 		b.Run(bc.name, func(b *testing.B) {
 			defer debug.SetGCPercent(debug.SetGCPercent(-1)) // only those that are asked for
-			before := heapBytes()
+			before := proctest.LiveHeap()
 			t := newTables(bc.n)
-			heap := heapBytes() - before
+			heap := proctest.LiveHeap() - before
 			start := readCollector()
 			begin := time.Now()
 			for b.Loop() {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"roost/internal/proctest"
 	"roost/proto/ws"
 )
 
@@ -97,10 +98,10 @@ func TestIdleCost(t *testing.T) {
 		s, addr := one(t, inline, &hooks{message: echo}, idleLong)
 		rawCrowd(t, addr, 100) // what is grown once: pools, buffers, tables
 		noTurns(t, s)
-		before := heapBytes()
+		before := proctest.LiveHeap()
 		rawCrowd(t, addr, n)
 		noTurns(t, s)
-		got := (int64(heapBytes()) - int64(before)) / n
+		got := (proctest.LiveHeap() - before) / n
 		t.Logf("%d bytes of heap per idle connection", got)
 		if got > most {
 			t.Errorf("%d bytes of heap per idle connection, want up to %d", got, most)
@@ -161,7 +162,7 @@ func TestNoLeaks(t *testing.T) {
 			onEveryLoop(t, s)
 		}
 		visit()
-		fds, goroutines, bytes := openFDs(t), runtime.NumGoroutine(), heapBytes()
+		fds, goroutines, bytes := openFDs(t), runtime.NumGoroutine(), proctest.LiveHeap()
 		for range rounds {
 			visit()
 		}
@@ -171,7 +172,7 @@ func TestNoLeaks(t *testing.T) {
 		if got := runtime.NumGoroutine(); got > goroutines+slackGoroutines {
 			t.Errorf("%d goroutines, %d were before", got, goroutines)
 		}
-		if got := heapBytes(); got > bytes+slackBytes {
+		if got := proctest.LiveHeap(); got > bytes+slackBytes {
 			t.Errorf("%d bytes of heap, %d were before", got, bytes)
 		}
 		st := s.Stats()

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"roost/internal/proctest"
 	"roost/poller/ktls"
 	"roost/proto/ws"
 )
@@ -97,11 +98,11 @@ func TestGuestIdle(t *testing.T) {
 		if st := s.Stats(); line != "connected\n" || st.Open != idleClients || how == "tls" && st.TLS.Kernel != idleClients {
 			t.Errorf("%s: %q, %d open, %d carried by the kernel", how, line, st.Open, st.TLS.Kernel)
 		}
-		alive := heapBytes()
+		alive := proctest.LiveHeap()
 		_ = input.Close()
 		_ = child.Wait()
 		eventually(t, "all have gone", func() bool { return s.Stats().Poller.Open == 0 })
-		return (float64(alive) - float64(heapBytes())) / idleClients
+		return float64(alive-proctest.LiveHeap()) / idleClients
 	}
 	wave(plainAddr, "plain") // makes room in the tables
 	plain, secure := wave(plainAddr, "plain"), wave(secureAddr.String(), "tls")
