@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"roost/api"
@@ -50,7 +49,6 @@ func serveInternal(address string, p *process, keys []string, password string, l
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
-		collectors.NewGoCollector(),
 		&metrics{p.server, p.node}, emulated{p.emulation}, allCertificates{p.certificates, p.inner},
 		p.backends, p.services)
 	registerProcess(reg)

@@ -6,14 +6,16 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// registerProcess adds the process's own memory and CPU under the names the
-// Prometheus client gives them. Its own collector is not used: it lists every open
+// registerProcess adds the Go runtime's figures, and the process's own memory and CPU under the names the
+// Prometheus client gives them. Its own collector of these is not used: it lists every open
 // descriptor at every scrape, which at a million connections costs more than all of
 // them together.
 func registerProcess(reg *prometheus.Registry) {
 	reg.MustRegister(
+		collectors.NewGoCollector(),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "process_resident_memory_bytes", Help: "Resident memory size in bytes."}, residentMemory),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -13,7 +13,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"roost/broker"
 	"roost/internal/config"
@@ -59,7 +58,7 @@ func (s *syncCmd) Run() error {
 		return errors.Join(fmt.Errorf("sync: internal address %q: %w", s.InternalAddress, err), services.sync.Close())
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), services)
+	reg.MustRegister(services)
 	registerProcess(reg)
 	mux := http.NewServeMux()
 	mountHealth(mux, reg, b.Ready)
