@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"roost/gateway"
@@ -100,7 +99,7 @@ func (f *Front) Do(ctx context.Context, op string, data []byte) ([]byte, error) 
 
 func (f *Front) call(ctx context.Context, from service.Caller, op string, data []byte) ([]byte, error) {
 	w := f.opts.Wills
-	if op == "" || slices.Contains([]string{f.opts.Subscribe, w.Try}, op) {
+	if op == f.opts.Subscribe || op == w.Try {
 		return nil, service.Errorf(service.CodeUnknownOp, "there is no operation %q", op)
 	}
 	c := &service.Call{Caller: from, Op: op, Data: data}
