@@ -63,7 +63,7 @@ func (r *Request) Reply(data []byte) error {
 func (b *Broker) Answer(subject, queue string, f func(*Request)) (stop func(), err error) {
 	hear := func(m *nats.Msg) {
 		if b.opts.Listen.Address != "" && Internal(b.opts.Prefix, m.Reply) {
-			b.log.Warn("a service wants an answer where it may not publish itself, and gets none: give its connection an inbox prefix below its own subject", "subject", m.Subject)
+			b.server.log.Errorf("a service asks on %s for an answer where it may not publish itself, and gets none: give its connection an inbox prefix below its own subject", m.Subject)
 			return
 		}
 		f(&Request{m.Subject, m.Data, m.Respond})

@@ -384,7 +384,7 @@ func (b *Broker) removeClass(ctx context.Context, ch string, class uint8, at pla
 			s.seq = ack.Seq
 		}
 		b.marked(sh, c, s)
-		return b.purge(ctx, at, 1)
+		return b.purgeToLast(ctx, at)
 	}
 }
 

@@ -149,15 +149,7 @@ func (l *Ledger) clean() {
 func (l *Ledger) purge(subject string, below uint64) error {
 	ctx, cancel := context.WithTimeout(l.life, requestTimeout)
 	defer cancel()
-	body := fmt.Appendf(nil, `{"filter":%q,"seq":%d}`, subject, below)
-	if below == 0 {
-		body = fmt.Appendf(nil, `{"filter":%q}`, subject)
-	}
-	reply, err := l.b.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.PURGE." + l.stream, Data: body})
-	if err == nil && strings.Contains(string(reply.Data), `"error"`) {
-		err = fmt.Errorf("purge: %.200s", reply.Data)
-	}
-	return err
+	return l.b.purge(ctx, l.stream, jetstream.StreamPurgeRequest{Subject: subject, Sequence: below})
 }
 
 // Close waits until ctx ends for entries to be removed.

@@ -120,6 +120,9 @@ func TestServicesAsk(t *testing.T) {
 	if first := <-asked; first != "x" || len(asked) > 0 {
 		t.Errorf("%q was asked", first)
 	}
+	if n := b.Stats().Errors; n != 4 {
+		t.Errorf("%d errors were counted, want 4", n)
+	}
 	if n, _, err := heard.Pending(); n > 0 || err != nil {
 		t.Errorf("%d answers went to the gateways' own subjects, %v", n, err)
 	}

@@ -99,7 +99,7 @@ func (b *Broker) PurgePage(ctx context.Context, ch, page string) error {
 	if err != nil {
 		return err
 	}
-	if err := b.purge(ctx, at, 0); err != nil {
+	if err := b.purge(ctx, at.stream, jetstream.StreamPurgeRequest{Subject: at.subject}); err != nil {
 		return unavailable("purge pages", err)
 	}
 	return nil

@@ -167,7 +167,7 @@ func (b *Broker) publishStored(ctx context.Context, ch string, pub Publication, 
 
 // endLog takes away what is before the last record, which is all there is to know.
 func (b *Broker) endLog(ctx context.Context, a *attempt) error {
-	if err := b.purge(ctx, a.at, 1); err != nil {
+	if err := b.purgeToLast(ctx, a.at); err != nil {
 		b.log.Warn("what a log had before its end was not taken away", "channel", a.c.name, "error", err)
 	}
 	a.sh.mu.Lock()

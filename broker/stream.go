@@ -249,13 +249,13 @@ func (b *Broker) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	return b.nc.RequestMsg(m, wait)
 }
 
-// purge deletes what a stream has of a subject, but for the last few.
-func (b *Broker) purge(ctx context.Context, at place, keep int) error {
-	body, err := json.Marshal(map[string]any{"filter": at.subject, "keep": keep})
+// purge deletes records of a stream.
+func (b *Broker) purge(ctx context.Context, stream string, what jetstream.StreamPurgeRequest) error {
+	body, err := json.Marshal(what)
 	if err != nil {
 		return err
 	}
-	reply, err := b.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.PURGE." + at.stream, Data: body})
+	reply, err := b.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.PURGE." + stream, Data: body})
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,12 @@ func (b *Broker) purge(ctx context.Context, at place, keep int) error {
 		return fmt.Errorf("purge: %w", err)
 	}
 	if a.Error != nil {
-		return errors.New(a.Error.Description)
+		return fmt.Errorf("purge: %s", a.Error.Description)
 	}
 	return nil
+}
+
+// purgeToLast deletes all records of a channel but the last.
+func (b *Broker) purgeToLast(ctx context.Context, at place) error {
+	return b.purge(ctx, at.stream, jetstream.StreamPurgeRequest{Subject: at.subject, Keep: 1})
 }
